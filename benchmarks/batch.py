@@ -7,7 +7,7 @@ SCRATCH takes the shards, made once of seeded noise that is smoothed, so that a 
 results.jsonl: a line a measurement. What is measured is not measured again, so it can be interrupted, and rounds added.
 
 * loop: tarfile, `gossamer.load(model, threads=1)`, a batch at a time, a JSON line an image.
-* gossamer-N: `gossamer predict --out --workers N`.
+* gossamer-N: `gossamer predict --out --workers N`. The workers share all cores of the machine, also where N is less.
 * ray-data: read_webdataset, map_batches with N actors of ONNX Runtime with one thread each (N the most of --workers), Pillow for
   decoding and resizing, write_parquet; left out where Ray, pandas or ONNX Runtime is not installed.
 

@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from gossamer.runtime.table import RUNTIMES, missing
 from tests.conftest import FACTORIES, once
 
 # Small enough for seconds, with every stateful part switched on: momentum, averaging, mixing, dropout.
@@ -95,6 +94,8 @@ def with_isa(isa: str, code: str, *arguments: str | Path) -> str:
 
 def installed_runtimes() -> list[str]:
     """The runtimes that development installs, and ExecuTorch and the native engine where they are there."""
+    from gossamer.runtime.table import RUNTIMES, missing  # here: the tests of the mutations have a package of their own
+
     names = [name for name, entry in RUNTIMES.items() if not missing(entry)]
     assert set(RUNTIMES) - {*names} <= {"executorch", "native"}
     return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -56,6 +57,15 @@ def killed_training(
                 kill_once(Path("kills"))
 
     return steps.train_step(folder, settings, end, score, split_of, Killing())
+
+
+def forking(progress: Progress = SILENT) -> dict[str, Any]:
+    """A step that forks a process, as a training does whose images are decoded in processes."""
+    process = multiprocessing.get_context("fork").Process(target=time.time)
+    process.start()
+    process.join(20)
+    process.kill()
+    return {"code": process.exitcode}
 
 
 def waiting(progress: Progress = SILENT) -> dict[str, Any]:

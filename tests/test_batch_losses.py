@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sys
@@ -17,7 +18,7 @@ from gossamer.batch.losses import Queue
 from gossamer.batch.plan import FILES, Unit
 from gossamer.batch.status import batch_status
 from gossamer.cli.main import main
-from gossamer.errors import DataError, GossamerError
+from gossamer.errors import DataError, GossamerError, StorageError
 from gossamer.predictions.gallery import Gallery
 from tests import batchcases
 from tests.batchcases import picture, row_files, write_source
@@ -161,6 +162,60 @@ def test_units_that_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     folder.forget_failed()
     assert folder.failed() == () and not (tmp_path / "failed.jsonl").exists()
     folder.end()
+
+
+def test_a_machine_that_is_lost_with_all_its_workers_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is answered between the losses of its workers, be they more than end a start; a name of a file is one line."""
+    monkeypatch.setattr(losses, "MOST_KILLS", 2)
+    folder = AnswerFolder(tmp_path)
+    folder.begin()
+    units = [Unit.of(number, FILES, [(f"a\n{number}.png", 1, 1)]) for number in range(3)]
+    queue = Queue(folder, units, 3, 2)
+    lines = [queue.lost([unit], "lost (a\nb)") for unit in units]
+    assert lines == [r"a worker was lost (a\nb): another one takes its unit"] * 3
+    queue.answered()
+    assert queue.lost(units[:1], "lost").startswith(r"unit 0 (a\n0.png) is given up: its worker")
+    queue.lost([], "lost")
+    queue.lost([], "lost")
+    with pytest.raises(GossamerError, match=r"4 workers were lost .* at unit 1 \(a\\n1\.png\)"):
+        queue.lost(units[1:], "lost")
+    folder.end()
+
+
+def test_a_folder_of_answers_survives_a_kill_while_it_goes_and_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of one that was being removed is still one to resume; a start that fails leaves no lock behind."""
+    folder = AnswerFolder(tmp_path)
+    folder.begin()
+    folder.save_settings({"model": "a", "sha256": "b", "settings": {}, "sources": []})
+    folder.save_plan([])
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "plan.jsonl":
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            folder.remove()
+    folder.end()
+    assert (tmp_path / "batch.json").exists()
+
+    def full(handle: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gossamer.batch.folder.os.ftruncate", full)
+        with pytest.raises(StorageError, match="the disk is full"):
+            AnswerFolder(tmp_path).begin()
+    folder.begin()
+    folder.remove()
+    assert not tmp_path.exists()
 
 
 def test_an_index_is_locked_until_it_has_its_name(

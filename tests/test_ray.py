@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,6 +122,68 @@ def test_a_cluster_that_wants_a_token_gets_the_one_of_this_machine(
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     cluster.import_ray()
     assert os.environ["RAY_AUTH_MODE"] == "disabled"
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as of a user without a home
+    cluster.import_ray()
+    assert "RAY_AUTH_MODE" not in os.environ
+
+
+class Lost(Exception):
+    """In place of Ray's."""
+
+
+class Cluster:
+    """In place of Ray: an actor is prepared at the second look; the first is lost as it answers, a second one answers."""
+
+    exceptions = SimpleNamespace(RayError=Lost)
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.looks: Counter[Any] = Counter()
+
+    def remote(self, kind: Any) -> Any:
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._actor))
+
+    def _actor(self, config: dict[str, Any]) -> Any:
+        self.begun += 1
+        number = self.begun
+        return SimpleNamespace(
+            prepare=SimpleNamespace(remote=lambda: ("prepare", number, 0)),
+            answer=SimpleNamespace(remote=lambda unit: ("answer", number, unit)),
+        )
+
+    def wait(self, running: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        self.looks.update(running)
+        assert self.looks.total() < 20
+        ready = [each for each in running if each[0] == "answer" or self.looks[each] > 1]
+        return ready[:num_returns], []
+
+    def get(self, reference: tuple[str, int, int]) -> dict[str, Any]:
+        if reference[:2] == ("answer", 1):
+            raise Lost("its machine is gone")
+        record = {"unit": reference[2], "images": 1, "rows": "a", "bytes": 1}
+        return {"value": record if reference[0] == "answer" else {}}
+
+    def kill(self, handle: Any) -> None:
+        pass
+
+
+def test_a_worker_that_takes_the_place_of_the_only_one_has_its_time_to_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also hours after the start: its limit counts from when it was asked for."""
+    clock = iter(range(0, 10**6, 400))  # seconds at each look
+    monkeypatch.setattr(rays, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    folder = rays.AnswerFolder(tmp_path)
+    folder.begin()
+    committed: list[Any] = []
+    said: list[str] = []
+    unit = rays.Unit.of(0, "files", [("a.png", 1, 1)])
+    ray = Cluster()
+    rays.answer_on_ray(ray, folder, [unit], {"threads": 1}, 1, committed.append, lambda images, line: said.append(line))
+    folder.end()
+    assert ray.begun == 2 and [one["unit"] for one in committed] == [0]
+    assert "a worker was lost (its machine is gone): another one takes its unit" in said
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gossamer.errors import GossamerError
+from gossamer.errors import GossamerError, InputError
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.stepprocess import StepProcess
 from gossamer.host.steprunner import Step, StepRunner, WorkerLost
@@ -56,6 +56,7 @@ def test_a_step_whose_process_is_killed_is_done_by_another_one_and_then_given_up
         process.call(stepcases.killed, ("kills", "d"))
     assert caught.value.lost == 2 and Path("kills").read_text() == "3\n"
     Path("kills").unlink()
+    assert process.call(stepcases.forking, ()) == {"code": 0}
     last = process.call(stepcases.killed, ("kills", "e"))
     assert last["pid"] != again["pid"] and "lost" not in last
     process.close()
@@ -89,6 +90,8 @@ class Pool:
             if self.losses.get(name, 0):
                 self.losses[name] -= 1
                 raise WorkerLost(f"its worker was lost: {name}")
+            if name == "refused":
+                raise InputError("a", "b", "c")
             return {"schedule": None}
 
         return running[0], get
@@ -107,6 +110,17 @@ def test_a_step_whose_worker_is_lost_is_begun_again_a_number_of_times(tmp_path: 
     assert json.loads((tmp_path / "steps" / "a.json").read_text())["lost"] == 2
     again = StepRunner(stepcases.Folder(tmp_path), 1e9, SILENT, []).do_each(steps, pool)  # type: ignore[arg-type]
     assert again == found and len(pool.begun) == 7
+    assert [(one or {}).get("given_up") for one in found] == [None, True, None]
+
+
+def test_a_step_that_fails_after_its_worker_was_lost_is_not_called_given_up(tmp_path: Path) -> None:
+    (tmp_path / "steps.json").write_text("{}")
+    pool = Pool({"refused": 1})
+    found = StepRunner(stepcases.Folder(tmp_path), 1e9, SILENT, []).do_each(
+        [Step("refused", "a step", stepcases.killed, ("refused",))],
+        pool,  # type: ignore[arg-type]
+    )[0]
+    assert found is not None and (found["error"], found["lost"]) == ("a; allowed: b; c", 1) and "given_up" not in found
 
 
 def test_an_interrupt_ends_the_process_of_a_step(process: StepProcess) -> None:

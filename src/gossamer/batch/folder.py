@@ -84,6 +84,7 @@ class AnswerFolder:
                 f"{self.path}: is a file", "a new folder, or one to resume", "give another --out"
             ) from error
         except OSError as error:
+            self.end()
             raise storage_error(self.path, error) from error
         shutil.rmtree(self.path / WORK, ignore_errors=True)
         remove_parts(self.path)
@@ -102,9 +103,12 @@ class AnswerFolder:
             self._lock = -1
 
     def remove(self) -> None:
-        """Remove the folder that this process has locked; the lock last: whoever has a new one finds nothing that goes."""
+        """Remove the folder that this process has locked; the lock last: whoever has a new one finds nothing that goes.
+
+        The settings go before it, so that what a kill leaves is still a folder to resume.
+        """
         with contextlib.suppress(OSError):
-            for entry in list(self.path.iterdir()):
+            for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == SETTINGS):
                 if entry.name != LOCK:
                     shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
             (self.path / LOCK).unlink(missing_ok=True)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from gossamer.batch.folder import AnswerFolder
 from gossamer.batch.plan import Unit
 from gossamer.errors import GossamerError
+from gossamer.host.progress import one_line
 
 MOST_LOSSES = 2  # of workers at one unit, until it is given up for this start
-MOST_KILLS = 10  # of workers without a unit answered between them, until the whole stops
+MOST_KILLS = 10  # of workers without a unit answered between them, until the whole stops; or all of them and one more
 ADVICE = "where the memory is not enough, try fewer --workers or a smaller --batch"
 
 
@@ -58,25 +59,31 @@ class Queue:
         GossamerError where nothing was answered between too many of them, StorageError.
         """
         self._in_a_row += 1
-        if self._in_a_row >= MOST_KILLS:
-            at = f" at unit {units[0].number} ({units[0].entries()[0][0]})" if units else ""
+        most = max(MOST_KILLS, self.count + 1)  # a machine that is lost takes all of its workers with it
+        if self._in_a_row >= most:
+            at = f" at {_name(units[0])}" if units else ""
             raise GossamerError(
-                f"{MOST_KILLS} workers were lost with no unit answered between them, the last one{at} was {why}; {ADVICE}"
+                f"{most} workers were lost with no unit answered between them, the last one{at} was {why}; {ADVICE}"
             )
         again = list(units)
         for unit in units:
             self.folder.forget(unit.number)
-        line = f"a worker was {why}: another one takes its place"
+        line = f"a worker was {one_line(why)}: another one takes its place"
         if units:
             first = units[0]
             self._lost[first.number] += 1
-            line = f"a worker was {why}: another one takes its unit"
+            line = f"a worker was {one_line(why)}: another one takes its unit"
             if self._lost[first.number] >= MOST_LOSSES:
                 reason = f"its worker was lost {MOST_LOSSES} times, the last time {why}; {ADVICE}"
                 self.folder.fail(first, reason)
                 self.left -= 1
                 again = again[1:]
-                line = f"unit {first.number} ({first.entries()[0][0]}) is given up: {reason}"
+                line = f"{_name(first)} is given up: {one_line(reason)}"
         self._alone |= {unit.number for unit in again}
         self._waiting.extend(again)
         return line
+
+
+def _name(unit: Unit) -> str:
+    """A unit on one line, whatever the name of its first file is."""
+    return f"unit {unit.number} ({one_line(unit.entries()[0][0])})"

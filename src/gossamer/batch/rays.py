@@ -90,9 +90,11 @@ def answer_on_ray(
     waiting = Queue(folder, units, count, AHEAD)
     running: dict[Any, tuple[_Actor, Unit | None]] = {}
     actors: list[_Actor] = []
-    started = time.monotonic()
+    started = time.monotonic()  # the last actor was: those that take the place of others have their time, too
 
     def start() -> None:
+        nonlocal started
+        started = time.monotonic()
         actor = _Actor(ray, config)
         actors.append(actor)
         running[actor.handle.prepare.remote()] = actor, None

@@ -44,8 +44,11 @@ def import_ray() -> Any:
     """Ray, which reports nothing. Raises MissingPackageError."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # `ray start --head` wants a token where there is one (2.60 on), and a process that joins gives none unless told to
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    if "RAY_AUTH_TOKEN" in os.environ or token.is_file():
+    is_there = "RAY_AUTH_TOKEN" in os.environ
+    with contextlib.suppress(OSError, RuntimeError):  # a user without a home, or with one that may not be read
+        named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+        is_there |= (Path(named) if named else Path.home() / ".ray" / "auth_token").is_file()
+    if is_there:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     # a change of Ray's to come, of which it would warn: it hides GPUs from tasks that ask for none
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -149,8 +149,14 @@ def main() -> None:
     goes_first()
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints must not come between the replies
+    # not sys.stdin: a thread that reads it holds its lock, for which a process that is forked, as one that decodes images is,
+    # would wait for ever as it closes its own
+    asked = os.fdopen(os.dup(0), encoding="utf-8")
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(sys.stdin, requests), daemon=True).start()
+    threading.Thread(target=_read, args=(asked, requests), daemon=True).start()
 
     def send(message: dict[str, Any]) -> None:
         replies.write(json.dumps(message) + "\n")

@@ -122,7 +122,8 @@ class StepRunner:
     def do_each(self, steps: Sequence[Step], workers: Workers | None = None) -> list[dict[str, Any] | None]:
         """What each of the steps leaves, as `do` has it: one after the other, or side by side in `workers`.
 
-        A step whose worker is lost is begun again, `Workers.tries` times in all; "lost" in what it leaves says how often.
+        A step whose worker is lost is begun again, `Workers.tries` times in all; "lost" in what it leaves says how often, and
+        "given_up" that this was the reason why it failed.
         Raises StorageError, RunError; what was under way is then lost to its worker.
         """
         if workers is None:
@@ -232,7 +233,8 @@ def result_of(values: dict[str, Any]) -> dict[str, Any]:
 
 def _failed(error: Exception) -> dict[str, Any]:
     """What a step leaves that failed."""
-    return {"error": reason_of(error), **({"lost": error.lost} if isinstance(error, WorkerLost) else {})}
+    gone = {"lost": error.lost, "given_up": True} if isinstance(error, WorkerLost) else {}
+    return {"error": reason_of(error), **gone}
 
 
 def reason_of(error: Exception) -> str:

@@ -82,6 +82,7 @@ class SweepFolder(StepFolder):
         needed: dict[str, bool] = {"what": isinstance(values.get("what"), str)}
         for name in ("seconds", "elapsed", "killed", "lost"):  # the others are not in every step
             needed[name] = _number(values.get(name, None if name == "seconds" else 0))
+        needed["given_up"] = isinstance(values.get("given_up", False), bool)
         if "error" in values:
             needed["error"] = isinstance(values["error"], str)
         elif kind == "plan":

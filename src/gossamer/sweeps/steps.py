@@ -218,7 +218,7 @@ class SweepSteps:
                 one.reason = NO_TIME
             elif "error" in known:
                 one.reason, one.failed = f"its training failed: {known['error']}", True
-                one.given_up = bool(known.get("lost"))
+                one.given_up = bool(known.get("given_up"))
             else:
                 one.run, one.rung, one.fraction = str(self.folder.run(one.trial.number)), rung, end
                 one.score = one.scores[rung] = known["score"]
@@ -283,7 +283,7 @@ class SweepSteps:
         scores: dict[int, list[float]] = {}
         for one, known in zip(owners, self.runner.do_each(steps, self.workers), strict=True):
             one.lost += int((known or {}).get("lost", 0))
-            one.given_up |= bool(known and "error" in known and known.get("lost"))
+            one.given_up |= bool((known or {}).get("given_up"))
             if known is not None and known.get("score") is not None:
                 scores.setdefault(one.trial.number, []).append(float(known["score"]))
         for one in front:
