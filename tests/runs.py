@@ -21,8 +21,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.conftest import FACTORIES, once
-
 # Small enough for seconds, with every stateful part switched on: momentum, averaging, mixing, dropout.
 RECIPE = (
     "--net mobilenet_v2 --width 0.25 --input 32 --epochs 3 --batch 8 --lr 0.05 --drop-rate 0.2 --mixup 0.2 --ema 0.9 "
@@ -48,6 +46,8 @@ def library_with_emulated_amx() -> Path:
 
     def build(folder: Path) -> None:
         subprocess.run([compiler, *flags.split(), *sources, "-o", str(folder / "library.so")], check=True)
+
+    from tests.conftest import FACTORIES, once  # here: the tests of the mutations have no conftest
 
     return once(FACTORIES[0], "library with emulated amx", build) / "library.so"
 
