@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import ModelFileError
-from gossamer.host.storage import read_regular
-from gossamer.modelfile.digest_json import ChangedFileError, checked_values
+from gossamer.modelfile.beside import bytes_of, values_of
 from gossamer.modelfile.executorch import IDENTIFIER, IDENTIFIER_AT, METADATA, SUFFIX
 from gossamer.modelfile.stated import Stated, is_shape, stated_of
 
@@ -49,19 +48,12 @@ def executorch_error(
 def read_program(path: str | os.PathLike[str]) -> ExecuTorchProgram:
     """The program of a .pte file, both files checked. Raises ModelFileError, whatever they hold."""
     name = os.fspath(path)
-    data = _bytes(name, SUFFIX)
+    data = bytes_of(name, LIMITS[SUFFIX], executorch_error, "both files")
     if data[IDENTIFIER_AT : IDENTIFIER_AT + len(IDENTIFIER)] != IDENTIFIER:
         raise executorch_error(1, f"{name}: not a .pte file of ExecuTorch", "check the path")
     place = Path(path).with_suffix(METADATA) if Path(path).suffix else Path(f"{name}{METADATA}")
-    card = _bytes(os.fspath(place), METADATA)
-    try:
-        values = checked_values(card)
-    except ChangedFileError as error:
-        raise executorch_error(2, f"{place}: {error}", "fetch it again, or export it again") from error
-    except ValueError as error:
-        raise executorch_error(2, f"{place}: {error}") from error
-    if values.get("format") != FORMAT:
-        raise executorch_error(2, f"{place}: not the .json file of an ExecuTorch program")
+    card = bytes_of(os.fspath(place), LIMITS[METADATA], executorch_error, "both files")
+    values = values_of(card, os.fspath(place), FORMAT, "an ExecuTorch program", executorch_error)
     if values.get("pte") != hashlib.sha256(data).hexdigest():
         raise executorch_error(
             3, f"{name}: not the file that {place.name} belongs to", "fetch both again, or export again"
@@ -70,14 +62,6 @@ def read_program(path: str | os.PathLike[str]) -> ExecuTorchProgram:
         return _program(values, data, hashlib.sha256(card).hexdigest())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise executorch_error(4, f"{place}: {type(error).__name__}: {error}") from error
-
-
-def _bytes(name: str, suffix: str) -> bytes:
-    try:
-        return read_regular(name, LIMITS[suffix])
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise executorch_error(1, f"{name}: {reason}", "check the path, and that both files are together") from error
 
 
 def _program(values: dict[str, Any], data: bytes, sha256: str) -> ExecuTorchProgram:

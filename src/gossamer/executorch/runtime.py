@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import GossamerError, InputError, MissingPackageError, ModelFileError
+from gossamer.errors import InputError
 from gossamer.executorch.metadata import executorch_error, read_program
 from gossamer.executorch.package import import_runtime, import_threadpool, package_version, quiet
 from gossamer.executorch.write import ExecuTorchFiles, executorch_files
 from gossamer.host.machine import usable_cores
 from gossamer.host.text import thread_count
+from gossamer.modelfile.beside import made_from
 from gossamer.modelfile.executorch import METADATA, SUFFIX
-from gossamer.modelfile.metadata import ModelFile, ModelMetadata, rule_error
+from gossamer.modelfile.metadata import ModelFile, ModelMetadata
 from gossamer.modelfile.stated import wrong_outputs
 from gossamer.predictions.head import Raw, raw_of
 
@@ -111,18 +112,10 @@ class OnTheFly(ExecuTorchFile):
     def __init__(self, file: ModelFile, threads: int = 0) -> None:
         """Raises MissingPackageError, ModelFileError (rule 8) where ExecuTorch or the compile step lacks an operator."""
         self.import_package()  # before the work
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                place = Path(folder) / f"model{SUFFIX}"
-                write_files(place, executorch_files(file))
-                self._load(place, file.path, threads)
-        except MissingPackageError:
-            raise
-        except (InputError, ModelFileError) as error:
-            known = error.given.startswith(f"{file.path}: ")
-            raise rule_error(8, error.given if known else f"{file.path}: {error.given}") from error
-        except GossamerError as error:
-            raise rule_error(8, f"{file.path}: {error}") from error
+        with made_from(file.path), tempfile.TemporaryDirectory() as folder:
+            place = Path(folder) / f"model{SUFFIX}"
+            write_files(place, executorch_files(file))
+            self._load(place, file.path, threads)
 
 
 def write_files(place: Path, files: ExecuTorchFiles) -> None:

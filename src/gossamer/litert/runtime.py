@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import GossamerError, InputError, MissingPackageError, ModelFileError
+from gossamer.errors import InputError, MissingPackageError
 from gossamer.host.machine import usable_cores
 from gossamer.host.notices import without_notices
 from gossamer.litert.metadata import Stated, litert_error, read_bytes, read_metadata
 from gossamer.litert.write import litert_bytes
-from gossamer.modelfile.metadata import CHECKED, ModelFile, ModelMetadata, rule_error
+from gossamer.modelfile.beside import made_from
+from gossamer.modelfile.metadata import CHECKED, ModelFile, ModelMetadata
 from gossamer.predictions.head import Raw, raw_of
 
 PACKAGE = "ai-edge-litert"
@@ -107,15 +108,9 @@ class OnTheFly(LiteRtFile):
     def __init__(self, file: ModelFile, threads: int = 0) -> None:
         """Raises MissingPackageError, ModelFileError (rule 8) where LiteRT or the compile step lacks an operator."""
         self.import_package()  # before the work
-        try:
+        with made_from(file.path):
             data = litert_bytes(file)
             self._open(data, read_metadata(data, file.path), file.path, threads)
-        except MissingPackageError:
-            raise
-        except (InputError, ModelFileError) as error:
-            raise rule_error(8, f"{file.path}: {error.given}") from error
-        except GossamerError as error:
-            raise rule_error(8, f"{file.path}: {error}") from error
 
 
 def _reason(error: Exception) -> str:

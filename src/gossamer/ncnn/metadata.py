@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import ModelFileError
-from gossamer.host.storage import read_regular
-from gossamer.modelfile.digest_json import ChangedFileError, checked_values
+from gossamer.modelfile.beside import bytes_of, values_of
 from gossamer.modelfile.ncnn import MAGIC, METADATA, SUFFIX, WEIGHTS
 from gossamer.modelfile.stated import Stated, is_shape, stated_of
 from gossamer.ncnn.graph import Shape
@@ -63,12 +62,14 @@ def beside(path: str | os.PathLike[str], suffix: str) -> Path:
 def read_network(path: str | os.PathLike[str]) -> NcnnNetwork:
     """The network of a .param file, all three files checked. Raises ModelFileError, whatever they hold."""
     name = os.fspath(path)
-    param = _bytes(name, SUFFIX)
+    param = bytes_of(name, LIMITS[SUFFIX], ncnn_error, "the three files")
     if not param.startswith(MAGIC):
         raise ncnn_error(1, f"{name}: not a .param file of ncnn", "check the path")
     places = {suffix: beside(path, suffix) for suffix in (METADATA, WEIGHTS)}
-    card, weights = (_bytes(os.fspath(place), suffix) for suffix, place in places.items())
-    values = _card(card, os.fspath(places[METADATA]))
+    card, weights = (
+        bytes_of(os.fspath(place), LIMITS[suffix], ncnn_error, "the three files") for suffix, place in places.items()
+    )
+    values = values_of(card, os.fspath(places[METADATA]), FORMAT, "an ncnn network", ncnn_error)
     for key, data, place in (("param", param, name), ("bin", weights, os.fspath(places[WEIGHTS]))):
         if values.get(key) != hashlib.sha256(data).hexdigest():
             raise ncnn_error(
@@ -85,27 +86,6 @@ def read_network(path: str | os.PathLike[str]) -> NcnnNetwork:
         return _network(values, text, places[WEIGHTS], hashlib.sha256(card).hexdigest(), blobs)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ncnn_error(5, f"{places[METADATA]}: {type(error).__name__}: {error}") from error
-
-
-def _bytes(name: str, suffix: str) -> bytes:
-    try:
-        return read_regular(name, LIMITS[suffix])
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ncnn_error(1, f"{name}: {reason}", "check the path, and that the three files are together") from error
-
-
-def _card(data: bytes, name: str) -> dict[str, Any]:
-    """The values of the JSON file, its digest checked. Raises ModelFileError."""
-    try:
-        values = checked_values(data)
-    except ChangedFileError as error:
-        raise ncnn_error(2, f"{name}: {error}", "fetch it again, or export it again") from error
-    except ValueError as error:
-        raise ncnn_error(2, f"{name}: {error}") from error
-    if values.get("format") != FORMAT:
-        raise ncnn_error(2, f"{name}: not the .json file of an ncnn network")
-    return values
 
 
 def _network(values: dict[str, Any], param: str, weights: Path, digest: str, blobs: dict[str, Shape]) -> NcnnNetwork:

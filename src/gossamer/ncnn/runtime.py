@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import GossamerError, InputError, MissingPackageError, ModelFileError
+from gossamer.errors import InputError, MissingPackageError
 from gossamer.host.machine import usable_cores
-from gossamer.modelfile.metadata import ModelFile, ModelMetadata, rule_error
+from gossamer.modelfile.beside import made_from
+from gossamer.modelfile.metadata import ModelFile, ModelMetadata
 from gossamer.modelfile.ncnn import METADATA, SUFFIX, WEIGHTS
 from gossamer.modelfile.stated import wrong_outputs
 from gossamer.ncnn.metadata import ncnn_error, read_network
@@ -107,18 +108,10 @@ class OnTheFly(NcnnFile):
     def __init__(self, file: ModelFile, threads: int = 0) -> None:
         """Raises MissingPackageError, ModelFileError (rule 8) where ncnn or the compile step lacks an operator."""
         self.import_package()  # before the work
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                place = Path(folder) / f"model{SUFFIX}"
-                write_files(place, ncnn_files(file))
-                self._open(place, file.path, threads)
-        except MissingPackageError:
-            raise
-        except (InputError, ModelFileError) as error:
-            known = error.given.startswith(f"{file.path}: ")
-            raise rule_error(8, error.given if known else f"{file.path}: {error.given}") from error
-        except GossamerError as error:
-            raise rule_error(8, f"{file.path}: {error}") from error
+        with made_from(file.path), tempfile.TemporaryDirectory() as folder:
+            place = Path(folder) / f"model{SUFFIX}"
+            write_files(place, ncnn_files(file))
+            self._open(place, file.path, threads)
 
 
 def write_files(place: Path, files: NcnnFiles) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from gossamer.errors import ModelFileError
-from gossamer.host.storage import read_regular
+from gossamer.modelfile.beside import bytes_of
 from gossamer.modelfile.openvino import SUFFIX, WEIGHTS
 from gossamer.modelfile.stated import Stated, is_shape, stated_of
 
@@ -59,10 +59,10 @@ def digest(xml: bytes, weights: bytes) -> str:
 def read_network(path: str | os.PathLike[str]) -> OpenVinoNetwork:
     """The network of an .xml file, both files checked. Raises ModelFileError, whatever they hold."""
     name = os.fspath(path)
-    xml, place = _bytes(name, SUFFIX), Path(path).with_suffix(WEIGHTS)
+    xml, place = bytes_of(name, LIMITS[SUFFIX], openvino_error, "both files"), Path(path).with_suffix(WEIGHTS)
     if Path(path).suffix.lower() != SUFFIX:
         raise openvino_error(1, f"{name}: not called .xml", "rename it")
-    weights = _bytes(os.fspath(place), WEIGHTS)
+    weights = bytes_of(os.fspath(place), LIMITS[WEIGHTS], openvino_error, "both files")
     values = _entry(xml, name)
     found = [match.span(1) for match in DIGEST.finditer(xml)]
     if len(found) != 1:
@@ -76,14 +76,6 @@ def read_network(path: str | os.PathLike[str]) -> OpenVinoNetwork:
         return _network(xml, weights, stated_digest, json.loads(values))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise openvino_error(5, f"{name}: its entry: {type(error).__name__}: {error}") from error
-
-
-def _bytes(name: str, suffix: str) -> bytes:
-    try:
-        return read_regular(name, LIMITS[suffix])
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise openvino_error(1, f"{name}: {reason}", "check the path, and that both files are together") from error
 
 
 def _entry(xml: bytes, name: str) -> str:
