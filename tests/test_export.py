@@ -76,6 +76,22 @@ def test_every_family_has_the_same_outputs_in_torch_and_in_every_runtime(
         assert np.abs(outputs - expected).max() < 1e-4 * max(1, np.abs(expected).max()), which
 
 
+@pytest.mark.full
+def test_an_export_says_nothing_of_torchvision_where_it_is_not_installed() -> None:
+    """Torch's exporter does, in a line an operator. In a process of its own: this one has torch's tables already."""
+    code = (
+        "import importlib.util as util\n"
+        "found = util.find_spec\n"
+        "util.find_spec = lambda name, *more: None if name == 'torchvision' else found(name, *more)\n"
+        "import logging, torch\n"
+        "from gossamer.export.convert import to_onnx\n"
+        "print(len(to_onnx(torch.nn.Conv2d(3, 4, 1), (4, 4))))\n"
+        "logging.getLogger('torch.onnx._internal.exporter._registration').warning('torchvision is not installed. Told.')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 100 and done.stderr.count("torchvision") == 1 and "Told." in done.stderr
+
+
 def test_what_is_written_is_a_valid_onnx_model_with_a_free_batch(small: nn.Module) -> None:
     data = to_onnx(small, (8, 9))
     onnx.checker.check_model(onnx.load_from_string(data), full_check=True)

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import gc
+import logging
 import os
 import sys
 import sysconfig
@@ -64,7 +65,7 @@ def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3, outputs:
         "verbose": False,
     }
     try:
-        with warnings.catch_warnings(), _no_collection():
+        with warnings.catch_warnings(), _no_collection(), _no_word_of_torchvision():
             # torch's exporter makes copies of its own deprecated class; nothing here can change that
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             try:
@@ -87,6 +88,21 @@ def to_onnx(model: nn.Module, size: tuple[int, int], in_chans: int = 3, outputs:
     _check_clean(proto)
     onnx.checker.check_model(proto, full_check=True)
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+@contextlib.contextmanager
+def _no_word_of_torchvision() -> Iterator[None]:
+    """Leave out torch's lines on operators of torchvision, which no network here has, where that is not installed."""
+    log = logging.getLogger("torch.onnx._internal.exporter._registration")
+
+    def others(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("torchvision is not installed")
+
+    log.addFilter(others)
+    try:
+        yield
+    finally:
+        log.removeFilter(others)
 
 
 @contextlib.contextmanager
