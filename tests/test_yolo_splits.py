@@ -140,9 +140,8 @@ def test_what_no_split_names_is_left_out_and_noted(tmp_path: Path) -> None:
 
 
 def test_missing_paths_are_reported(tmp_path: Path) -> None:
-    gone = open_boxes(flat(tmp_path / "a", "train: train.txt\nval: /x/val.txt\n"))
-    assert any("train names train.txt, which is not there" in note for note in gone.notes)
-    assert any("val names /x/val.txt, which is not there" in note for note in gone.notes)
+    tested = open_boxes(flat(tmp_path / "a", "train: images\ntest: test.txt\n"))
+    assert any("test names test.txt, which is not there" in note for note in tested.notes)
     root = flat(tmp_path / "b", "train: train.txt\nval: val.txt\n")
     lists(root)
     (root / "train.txt").unlink()
@@ -197,10 +196,7 @@ def test_names_and_their_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize("entry", ["{a: b}", "[[images]]", "'a\\0b'", '"a\\0b"'])
 def test_an_entry_that_is_no_path(tmp_path: Path, entry: str) -> None:
     root = flat(tmp_path, f"train: {entry}\n")
-    if entry == "'a\\0b'":
-        assert any("which is not there" in note for note in open_boxes(root).notes)
-        return
-    with pytest.raises(DataError, match="train is"):
+    with pytest.raises(DataError, match="which is not there" if entry == "'a\\0b'" else "train is"):
         open_boxes(root)
 
 
@@ -253,3 +249,87 @@ def test_entries_that_are_not_there_read_a_folder_once(tmp_path: Path, monkeypat
     monkeypatch.setattr(Path, "iterdir", counting)
     data = open_boxes(root)
     assert stems(data) == {"train": TRAIN, "val": VAL} and len(listed) < 40
+
+
+def spelt(root: Path, images: str, labels: str, yaml: str) -> Path:
+    for split, names in (("Train", TRAIN), ("Valid", VAL)):
+        for name in names:
+            write_image(root / images.format(split) / f"{name}.png")
+            write_file(root / labels.format(split) / f"{name}.txt", LINE)
+    write_file(root / "data.yaml", f"names: [car, dog]\n{yaml}")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "train", "val"),
+    [
+        ("Images/{}", "Labels/{}", "images/train", "images/valid"),
+        ("{}/Images", "{}/Labels", "train/images", "valid/images"),
+        ("{}/IMAGES", "{}/labels", "../train/images", "../valid/images"),
+        ("shots/{}/Images", "shots/{}/Labels", "shots/train/images", "shots/valid/images"),
+        ("{}", "{}", "train", "valid"),
+        ("{}Pictures", "{}Pictures", "./trainpictures", "validpictures/"),
+    ],
+)
+def test_folders_in_another_case_than_data_yaml_has_them(
+    tmp_path: Path, images: str, labels: str, train: str, val: str
+) -> None:
+    data = open_boxes(spelt(tmp_path, images, labels, f"train: {train}\nval: {val}\n"))
+    assert stems(data) == {"train": TRAIN, "val": VAL} and not data.notes
+    assert all(len(source.target(i)) == 2 for source in data.splits().values() for i in range(len(source)))
+
+
+@pytest.mark.parametrize("entry", ["images", "./images", "../images", "IMAGES/"])
+def test_the_only_folder_of_images_in_another_case(tmp_path: Path, entry: str) -> None:
+    for name in (*TRAIN, *VAL):
+        write_image(tmp_path / "Images" / f"{name}.png")
+        write_file(tmp_path / "Labels" / f"{name}.txt", LINE)
+    write_file(tmp_path / "data.yaml", f"names: [car, dog]\ntrain: {entry}\n")
+    data = open_boxes(tmp_path)
+    assert sorted(name for names in stems(data).values() for name in names) == [*TRAIN, *VAL] and data.notes == []
+
+
+@pytest.mark.parametrize(
+    ("yaml", "said", "do"),
+    [
+        (
+            "train: train.txt\nval: /x/val.txt\n",
+            "train names train.txt, which is not there; val names /x/val.txt",
+            "paths",
+        ),
+        (
+            "train: [a, b]\nval: c\n",
+            "train names a, b, none of which is there; val names c, which is not there",
+            "remove",
+        ),
+        ("train: https://host/images.zip\n", "train names https://host/images.zip, which is not", "remove train to"),
+        (
+            "train: none\nval: none\n",
+            "train names none, which leads to no image; val names none",
+            "remove train and val",
+        ),
+        ("train: [none, gone]\n", "train names gone, which is not there and none, which leads to no image", "the path"),
+        ("train: gone.txt\nval: gone.txt\n", "train names gone.txt, which leads to no image", "fix the paths"),
+        ("train: images\nval: images/vall\n", "val names images/vall, which is not there", "remove val to have some"),
+        ("train: images\nval: none\n", "val names none, which leads to no image", "held out"),
+        ("train: gone\nval: images\n", "train names gone, which is not there", "fix the path"),
+    ],
+)
+def test_training_and_validation_images_are_not_guessed(tmp_path: Path, yaml: str, said: str, do: str) -> None:
+    """A random split would train on the images that the file keeps apart."""
+    root = flat(tmp_path, yaml)
+    (root / "none").mkdir()
+    write_file(root / "gone.txt", "images/x1.png\nimages/x2.png\n")
+    with pytest.raises(DataError) as raised:
+        open_boxes(root)
+    assert said in raised.value.given and do in raised.value.do, raised.value
+
+
+@pytest.mark.parametrize("val", ["../valid/images", "images/val", "val.txt", "none/val2017", "valid\\images"])
+def test_validation_images_that_an_export_left_out(tmp_path: Path, val: str) -> None:
+    """Tools write the place of each split, whether it has images or not."""
+    root = flat(tmp_path, f"train: images\nval: {val}\n")
+    (root / "none/val2017").mkdir(parents=True)
+    data = open_boxes(root)
+    assert len(data.train) + len(data.val) == 8 and "held out" in data.how
+    assert len(data.notes) == 1 and f"val names {val}, which" in data.notes[0]

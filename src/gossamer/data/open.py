@@ -21,6 +21,7 @@ from gossamer.data.split import Row, prefixed, saved_sources, scored_rows, split
 from gossamer.data.table import ALLOWED, StrPath, Table
 from gossamer.data.toolclasses import read_tool_classes
 from gossamer.errors import DataError
+from gossamer.host.text import counted
 
 __all__ = ["Data", "ReadTable", "Source", "apply_split", "open_data", "open_source", "read_table", "split_rows"]
 
@@ -109,7 +110,7 @@ def open_data(
     notes += table.split_notes(classes, split.train, split.held)
     train, tested = table.source(classes, split.train), table.rows("test")
     test = table.source(classes, tested) if len(tested) else None
-    counts = f"{table.content(classes)}, {len(train)} training and {len(split.source)} validation {table.images}"
+    counts = f"{table.content(classes)}, {_pair(table, train, split.source)}"
     counts += f", {len(test)} for testing" if test else ""
     how = f"{table.kind} {os.fspath(root)}: {counts}{table.details()}; {split.how}"
     return Data(train, split.source, test, classes, how, notes, missed)
@@ -162,5 +163,11 @@ def apply_split(
     missed = _left_out(list(zip([root, val], tables, strict=False)))
     notes = [*(each.line() for each in missed), *(note for each in tables for note in each.notes), *changes]
     train, val_source = sources["train"], sources["val"]
-    how = f"{table.kind} {os.fspath(root)}: the saved split, {len(train)} training and {len(val_source)} validation"
-    return Data(train, val_source, sources.get("test"), classes, f"{how} {table.images}", notes, missed)
+    how = f"{table.kind} {os.fspath(root)}: the saved split, {_pair(table, train, val_source)}"
+    return Data(train, val_source, sources.get("test"), classes, how, notes, missed)
+
+
+def _pair(table: Table, train: Source, val: Source) -> str:
+    """ "6 training and 2 validation images"."""
+    validation = counted(len(val), f"validation {table.image}", f"validation {table.images}")
+    return f"{len(train)} training and {validation}"

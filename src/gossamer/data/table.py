@@ -25,10 +25,11 @@ class Table:
     targets: what is known of each row, where it is more than a class. unseen: classes without a training image are
     allowed in the other splits.
 
-    images, stratified: how messages call the images, and what a fraction is held out of for validation. derived: the label of
+    image, images, stratified: how messages call one image and several, and what a fraction is held out of for validation. derived: the label of
     an image follows from its targets, so that of a saved split is not used.
     """
 
+    image: ClassVar[str] = "image"
     images: ClassVar[str] = "images"
     stratified: ClassVar[str] = "each class"
     derived: ClassVar[bool] = False

@@ -44,7 +44,6 @@ class BoxTable(Table):
     root: the folder. paths: of the images, relative to `root`. targets: the boxes of each row.
     """
 
-    images: ClassVar[str] = "images"
     stratified: ClassVar[str] = "the images of each class"
     derived: ClassVar[bool] = True
 

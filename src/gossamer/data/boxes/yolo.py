@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import reprlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -23,12 +23,24 @@ from gossamer.data.boxes.records import (
     image_size,
     lines_of,
     split_of,
+    split_of_path,
 )
-from gossamer.data.boxes.yolo_config import DARKNET, NAMES, PARTS, YAML, YoloConfig, images_by_split, read_config
+from gossamer.data.boxes.yolo_config import (
+    DARKNET,
+    NAMES,
+    PARTS,
+    SPLIT_ORDER,
+    YAML,
+    YoloConfig,
+    YoloSplits,
+    images_by_split,
+    read_config,
+)
 from gossamer.data.boxes.yolo_labels import KeyPoints, check_known, read_labels
 from gossamer.data.boxes.yolo_layout import NAME_STEMS, names_file, yolo_folders
 from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import shown
+from gossamer.data.spelling import Spellings
 from gossamer.errors import DataError
 from gossamer.host.text import counted, none_of
 from gossamer.images.hidden import is_hidden
@@ -48,7 +60,8 @@ def is_yolo(root: Path) -> bool:
             raise
         return False  # another file that ends in .yaml
     named = images_by_split(config, root).splits if config is not None and config.parts else {}
-    return any(_label_of(image).is_file() for image in named)
+    spellings = Spellings()
+    return any(_label_of(image, spellings).is_file() for image in named)
 
 
 def read_yolo(root: Path, file: Path | None = None) -> Draft:
@@ -111,15 +124,15 @@ def _as_configured(config: YoloConfig, root: Path, places: dict[str, _Place], no
     """The images in the splits that the configuration names; in the order of the folders, those elsewhere behind.
 
     A split that it does not name, or names where nothing is, is that of the folder called so. Raises DataError where the
-    training images that it names are not there.
+    images to train or to validate on are not where it says, and no such folder has them.
     """
     configured = images_by_split(config, root)
     notes += configured.notes
     where = printable_path(str(config.path))
     in_folders = {place.split for place in places.values()}
-    for split, entries in configured.missing.items():
-        if split not in in_folders:  # else the folder that is called so has what the path means
-            notes.append(f"{where}: {split} names {_first(entries)}, which is not there")
+    unfound = {split: said for split, said in _unfound(configured).items() if split not in in_folders}
+    _check_found(config, configured, unfound, where)
+    notes += [f"{where}: {split} {said}" for split, said in unfound.items()]
     by_path = {_relative(image, root): split for image, split in configured.splits.items()}
     if not by_path:
         return places
@@ -136,14 +149,48 @@ def _as_configured(config: YoloConfig, root: Path, places: dict[str, _Place], no
     if left:
         in_none = counted(len(left), "image is", "images are")
         notes.append(f"{where}: {in_none} in none of its splits and left out: {_first(left)}")
+    spellings = Spellings()
     for image in configured.splits:
         path = _relative(image, root)
         if path not in result:
-            result[path] = _Place(by_path[path], _name_of(path), _label_of(image))
-    missing = configured.missing.get("train")
-    if missing and all(place.split != "train" for place in result.values()):
-        raise DataError(f"{where}: train names {_first(missing)}, which is not there", PARTS, "fix the path")
+            result[path] = _Place(by_path[path], _name_of(path), _label_of(image, spellings))
     return result
+
+
+def _unfound(configured: YoloSplits) -> dict[str, str]:
+    """split -> what a note says of the places that it names without an image in them."""
+    said: dict[str, list[str]] = {}
+    for places, one, several in (
+        (configured.missing, "which is not there", "none of which is there"),
+        (configured.empty, "which leads to no image", "none of which leads to an image"),
+    ):
+        for split, entries in places.items():
+            said.setdefault(split, []).append(f"{_first(entries)}, {one if len(entries) == 1 else several}")
+    return {split: f"names {' and '.join(said[split])}" for split in SPLIT_ORDER if split in said}
+
+
+def _check_found(config: YoloConfig, configured: YoloSplits, unfound: Mapping[str, str], where: str) -> None:
+    """Raises DataError where training or validation images are not where the configuration says: whatever images there are,
+    those that it keeps apart may be among them.
+
+    Validation images may lack as a whole where their place is called so, as images/val: tools name it without having any.
+    """
+    present = set(configured.splits.values())
+    lacking = [split for split in ("train", "val") if split in unfound and split not in present]
+    if not lacking or (lacking == ["val"] and all(map(_is_for_validation, config.parts["val"]))):
+        return
+    if lacking == ["val"]:
+        do = "fix the path, or remove val to have some of the training images held out"
+    elif "val" in present:
+        do = "fix the path"
+    else:
+        do = f"fix the {'path' if len(lacking) == 1 else 'paths'}, or remove {' and '.join(lacking)} to have all images split"
+    raise DataError(f"{where}: {'; '.join(f'{split} {unfound[split]}' for split in lacking)}", PARTS, do)
+
+
+def _is_for_validation(entry: str) -> bool:
+    """Whether a path of the configuration is called as validation images are: images/val, ../valid/images, val.txt."""
+    return split_of_path(PurePosixPath(entry.replace("\\", "/"))) == "val"
 
 
 def _first(paths: Iterable[str]) -> str:
@@ -158,17 +205,20 @@ def _relative(image: Path, root: Path) -> str:
 def _name_of(path: str) -> str:
     """The path of an image below its last folder called images, or else without the folders above the root."""
     parts = [part for part in PurePosixPath(path).parts if part not in ("..", "/")]
-    at = max((i for i, part in enumerate(parts[:-1]) if part == "images"), default=-1)
+    at = max((i for i, part in enumerate(parts[:-1]) if part.lower() == "images"), default=-1)
     return PurePosixPath(*parts[at + 1 :]).as_posix()
 
 
-def _label_of(image: Path) -> Path:
-    """The label file of an image as Ultralytics finds it: labels/ for the last images/ in its path, else beside it."""
-    parts = list(image.parts)
-    at = next((i for i in range(len(parts) - 2, -1, -1) if parts[i] == "images"), None)
-    if at is not None:
-        parts[at] = "labels"
-    return Path(*parts).with_suffix(".txt")
+def _label_of(image: Path, spellings: Spellings) -> Path:
+    """The label file of an image as Ultralytics finds it: labels/ for the last images/ in its path, else beside it; either
+    folder in whatever case."""
+    parts = image.parts
+    at = next((i for i in range(len(parts) - 2, -1, -1) if parts[i].lower() == "images"), None)
+    if at is None:
+        return image.with_suffix(".txt")
+    above = Path(*parts[:at])
+    labels = spellings.find(above, ("labels",), folder_too=True) or above / "labels"
+    return labels.joinpath(*parts[at + 1 :]).with_suffix(".txt")
 
 
 def _stem(name: str) -> str:

@@ -8,6 +8,7 @@ is a folder of images, a text file that lists images, or a list of either.
 from __future__ import annotations
 
 import os
+import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterable
@@ -52,13 +53,15 @@ class YoloConfig:
 
 @dataclass(frozen=True)
 class YoloSplits:
-    """splits: image -> its split, in order. missing: split -> what its entries name that is not there. notes: lines.
+    """splits: image -> its split, in order. missing: split -> its entries that lead nowhere. empty: split -> those that are
+    there, where none of them has an image. notes: lines.
 
     undivided: train and val name the same images, and no other split any, as Ultralytics has it for images without a split.
     """
 
     splits: dict[Path, str] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)
+    empty: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     undivided: bool = False
 
@@ -116,6 +119,8 @@ def images_by_split(config: YoloConfig, root: Path) -> YoloSplits:
                 images.update(dict.fromkeys(_listed(place, config, root, result.notes)))
         if images:
             by_split[split] = images
+        elif there := [entry for entry in config.parts[split] if entry not in result.missing.get(split, ())]:
+            result.empty[split] = there
     for split in ("val", "test"):
         if "train" in by_split and by_split.get(split, {}).keys() == by_split["train"].keys():
             result.notes.append(f"{where}: train and {split} name the same images, which count as train only")
@@ -159,6 +164,7 @@ def _locate(entry: str, tops: Iterable[Path], root: Path, spellings: Spellings |
     if not entry or "\0" in entry or len(entry) > LONGEST_PATH:
         return None
     parts = [part for part in PurePosixPath(entry).parts if part not in ("/", "..", ".")]
+    is_absolute = entry.startswith("/") or bool(re.match("[A-Za-z]:", entry))
     if entry.startswith("../") and len(parts) > 1 and (root / Path(*parts)).exists():
         return _resolved(root / Path(*parts))  # Roboflow's ../train/images is train/images beside data.yaml
     for top in tops:
@@ -170,7 +176,8 @@ def _locate(entry: str, tops: Iterable[Path], root: Path, spellings: Spellings |
         if os.path.isfile(place) or (folder_too and len(parts) - start > 1 and os.path.isdir(place)):  # noqa: PTH112, PTH113
             return _resolved(place)
     for start in range(len(parts) if spellings else 0):  # a line of a list is looked for by its name, one of many
-        if spellings and (spelt := spellings.find(root, parts[start:], folder_too=len(parts) - start > 1)):
+        whole = start == 0 and not is_absolute  # images, where the disk has Images/
+        if spellings and (spelt := spellings.find(root, parts[start:], folder_too=whole or len(parts) - start > 1)):
             return _resolved(spelt)
     return None
 

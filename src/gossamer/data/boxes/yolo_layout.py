@@ -28,14 +28,17 @@ _WALKED = 200  # folders that are looked into for images with label files beside
 
 def yolo_folders(root: Path) -> list[tuple[str, Path, Path]]:
     """(split, folder of images, folder of labels) of each part, [] where there is none."""
-    below = {folder.name.lower(): folder for folder in reversed(list(folders(root)))}
+    below = _by_name(root)
     images, labels = below.get("images"), below.get("labels")
     if images and labels:
         named = [folder for folder in folders(images) if split_of(folder.name)]
-        return [(split_of(f.name), f, labels / f.name) for f in named] or [("", images, labels)]
+        labelled = _by_name(labels)
+        return [(split_of(f.name), f, labelled.get(f.name.lower(), labels / f.name)) for f in named] or [
+            ("", images, labels)
+        ]
     tops = [folder for folder in folders(root) if split_of(folder.name)]
-    parts = [(split_of(top.name), top / "images", top / "labels") for top in tops]
-    parts = [part for part in parts if part[1].is_dir() and part[2].is_dir()]
+    inside = [(split_of(top.name), _by_name(top)) for top in tops]
+    parts = [(split, names["images"], names["labels"]) for split, names in inside if {"images", "labels"} <= set(names)]
     if parts or not names_file(root, tops):
         return parts
     beside = [(split_of(top.name), top, top) for top in tops if _labels_beside(top)]
@@ -43,6 +46,11 @@ def yolo_folders(root: Path) -> list[tuple[str, Path, Path]]:
     alone = [("", top, top) for top in tops if _labels_beside(top, nested=False)]
     nested = [("", top, top) for top in tops[::-1] if _labels_beside(top)]
     return beside or alone[:1] or _folders_by_contents(root, below) or nested[:1]
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The folders in a folder by their names in lower case; of two that are alike so the first, as Images before images."""
+    return {each.name.lower(): each for each in reversed(list(folders(folder)))}
 
 
 def _folders_by_contents(root: Path, below: Mapping[str, Path]) -> list[tuple[str, Path, Path]]:

@@ -84,6 +84,7 @@ def open_masks(
 class MaskTable(TargetTable):
     """Images with a mask each."""
 
+    image: ClassVar[str] = "image with masks"
     images: ClassVar[str] = "images with masks"
     targets: Masks | DrawnMasks
 
