@@ -18,7 +18,7 @@ from gossamer.errors import ModelFileError
 from gossamer.export.formats import export_file
 from gossamer.litert.graph import Graph
 from gossamer.litert.metadata import ENTRY, read_bytes, read_metadata
-from gossamer.litert.write import litert_bytes, metadata_bytes, sealed
+from gossamer.litert.write import litert_bytes, metadata_bytes, with_digest
 from gossamer.modelfile.metadata import read_model_file
 from gossamer.targets import target_of
 
@@ -253,7 +253,7 @@ def test_the_commands_take_the_file(made: Path, capsys: pytest.CaptureFixture[st
 
 
 def _objects(text: str) -> list[str]:
-    """The JSON objects of a text, one behind the other."""
+    """The concatenated JSON objects of a text."""
     decoder, at, found = json.JSONDecoder(), 0, []
     while at < len(text.rstrip()):
         _, end = decoder.raw_decode(text, at)
@@ -344,7 +344,7 @@ def of(data: bytes) -> dict[str, Any]:
     return dict(json.JSONDecoder().raw_decode(text.decode("utf-8", "replace"))[0])
 
 
-GOOD = sealed(small(stated()))
+GOOD = with_digest(small(stated()))
 WRONG: dict[str, tuple[int, bytes]] = {
     "empty": (1, b""),
     "of seven bytes": (1, GOOD[:7]),
@@ -356,13 +356,13 @@ WRONG: dict[str, tuple[int, bytes]] = {
     "one bit flipped": (4, GOOD[:-9] + bytes([GOOD[-9] ^ 1]) + GOOD[-8:]),
     "a byte more": (4, GOOD + b"\0"),
     "metadata too short": (4, small({ENTRY: b"{}"})),
-    "a later version": (5, sealed(small(stated(version=2)))),
-    "no input": (5, sealed(small(stated(input=[])))),
-    "an input of text": (5, sealed(small(stated(input=["3", 2, 2])))),
-    "a layout of text": (5, sealed(small(stated(channels_last="yes")))),
-    "metadata of text": (5, sealed(small(stated(metadata="none")))),
-    "metadata without a key": (5, sealed(small(stated(metadata={"task": "classify"})))),
-    "another input": (6, sealed(small(stated(input=[3, 4, 2])))),
+    "a later version": (5, with_digest(small(stated(version=2)))),
+    "no input": (5, with_digest(small(stated(input=[])))),
+    "an input of text": (5, with_digest(small(stated(input=["3", 2, 2])))),
+    "a layout of text": (5, with_digest(small(stated(channels_last="yes")))),
+    "metadata of text": (5, with_digest(small(stated(metadata="none")))),
+    "metadata without a key": (5, with_digest(small(stated(metadata={"task": "classify"})))),
+    "another input": (6, with_digest(small(stated(input=[3, 4, 2])))),
     "an unknown operator": (6, b""),  # made where it is read
 }
 
@@ -396,7 +396,7 @@ def unknown_operator() -> bytes:
     known = flat.OPERATORS["RELU"]
     flat.OPERATORS["RELU"] = (9999, "")
     try:
-        return sealed(small(stated()))
+        return with_digest(small(stated()))
     finally:
         flat.OPERATORS["RELU"] = known
 
@@ -405,14 +405,14 @@ def test_metadata_of_another_network_are_refused(made: Path, tmp_path: Path) -> 
     """Heads of other outputs, an input of another size: stated in a file whose digest is right."""
     own = of((made / "classify.tflite").read_bytes())
     file = tmp_path / "m.tflite"
-    file.write_bytes(sealed(small(stated(metadata=own["metadata"]))))
+    file.write_bytes(with_digest(small(stated(metadata=own["metadata"]))))
     with pytest.raises(ModelFileError, match="preprocessing that does not make an input"):
         runtime.load(file)
     graph, sides = Graph(), own["input"]
     given = graph.tensor((1, *sides[1:], sides[0]), "input")
     out = graph.add("MEAN", [given, graph.row(1, 2)], (1, 1, 1, sides[0]), keep_dims=True)
     outputs = [graph.reshape(out, (1, sides[0])), given]
-    file.write_bytes(sealed(graph.encoded([given], outputs, stated(input=sides, metadata=own["metadata"]))))
+    file.write_bytes(with_digest(graph.encoded([given], outputs, stated(input=sides, metadata=own["metadata"]))))
     with pytest.raises(ModelFileError, match="of other sizes than its heads read"):
         runtime.load(file)
 

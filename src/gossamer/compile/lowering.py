@@ -62,7 +62,7 @@ class Lowering:
         self.axes: dict[str, Axes] = {
             onnx.input.name: layout_of_input.axes
         }  # of names whose axes are not channels, height, width
-        self.series: dict[str, list[tuple[int, Axes]]] = {}  # names of several maps' rows, one behind the other
+        self.series: dict[str, list[tuple[int, Axes]]] = {}  # names of several maps' rows, concatenated
         self.windows: dict[str, Window] = {}  # names of rows or columns of a map, or their mean
         self.padded: dict[str, Pads] = {}  # names of maps with padding around them, which their readers take as theirs
         self.shapes: dict[

@@ -107,7 +107,7 @@ class Operation:
 
 @dataclass
 class ProgramOutput:
-    """An output of the network: its ONNX name, its shape behind the batch, and the maps that fill it one behind the other.
+    """An output of the network: its ONNX name, its shape behind the batch, and the maps whose concatenation fills it.
 
     pieces: (value, whether its channels are the last axis) each.
     """

@@ -340,7 +340,7 @@ def net_h(network: Network, preprocess: Preprocess | None) -> str:
             *pixels,
             "void net_run(void);",
             "",
-            f"/* The outputs one behind the other, {about}, until the next input is written. */",
+            f"/* The outputs, concatenated, {about}, until the next input is written. */",
             f"const {out} *net_output(void);",
             "",
             "#endif",

@@ -188,7 +188,7 @@ class TrainTransform:
         return result
 
     def _finish(self, source: Image.Image | Pixels, rng: np.random.Generator) -> Pixels:
-        """Everything behind the geometry."""
+        """The augmentation of the pixels, after resize and crop."""
         settings = self.settings
         mirror = settings.flip > 0 and rng.random() < settings.flip
         upside_down = settings.vertical_flip > 0 and rng.random() < settings.vertical_flip

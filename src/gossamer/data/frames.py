@@ -31,7 +31,7 @@ ALLOWED = "one folder per class, in it one folder of frames per sample, alone or
 
 
 def pack_frames(images: list[bytes]) -> bytes:
-    """Encoded images one behind the other, their lengths (uint64, little-endian), how many (uint32), and MAGIC."""
+    """Encoded images, concatenated, their lengths (uint64, little-endian), how many (uint32), and MAGIC."""
     lengths = struct.pack(f"<{len(images)}Q", *map(len, images))
     return b"".join([*images, lengths, struct.pack("<I", len(images)), MAGIC])
 

@@ -52,14 +52,14 @@ def read_program(path: str | os.PathLike[str]) -> ExecuTorchProgram:
     if data[IDENTIFIER_AT : IDENTIFIER_AT + len(IDENTIFIER)] != IDENTIFIER:
         raise executorch_error(1, f"{name}: not a .pte file of ExecuTorch", "check the path")
     place = Path(path).with_suffix(METADATA) if Path(path).suffix else Path(f"{name}{METADATA}")
-    card = bytes_of(os.fspath(place), LIMITS[METADATA], executorch_error, "both files")
-    values = values_of(card, os.fspath(place), FORMAT, "an ExecuTorch program", executorch_error)
+    metadata = bytes_of(os.fspath(place), LIMITS[METADATA], executorch_error, "both files")
+    values = values_of(metadata, os.fspath(place), FORMAT, "an ExecuTorch program", executorch_error)
     if values.get("pte") != hashlib.sha256(data).hexdigest():
         raise executorch_error(
             3, f"{name}: not the file that {place.name} belongs to", "fetch both again, or export again"
         )
     try:
-        return _program(values, data, hashlib.sha256(card).hexdigest())
+        return _program(values, data, hashlib.sha256(metadata).hexdigest())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise executorch_error(4, f"{place}: {type(error).__name__}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Text in the cells of a CSV file that a spreadsheet may open: none is taken for a formula.
+"""Text in the cells of a CSV file that a spreadsheet may open: none is read as a formula.
 
 A cell that starts with = + - @, a tab or a line break is written with an apostrophe before it, as OWASP advises for CSV
 injection; the readers of gossamer take it off again.

@@ -205,7 +205,7 @@ class Emitter:
         return self.activate(made, one.act, one.bound)
 
     def average_pool(self, one: Operation, source: int, _: int) -> int:
-        """LiteRT leaves padding out of the count with SAME; with padding of our own it counts, which a factor mends."""
+        """LiteRT leaves padding out of the count with SAME; with padding of our own it counts, which a factor corrects."""
         if one.dilation != 1:
             raise refuse(f"an average pool of dilation {one.dilation}")
         padded, padding = self.padded(one, source, 0.0)

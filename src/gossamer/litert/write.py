@@ -42,7 +42,7 @@ def litert_bytes(file: ModelFile) -> bytes:
     files: dict[str, bytes] = {}
     if file.metadata is not None:
         entries[TOOL_ENTRY], files = tool_metadata(file.metadata, program.outputs)
-    return sealed(with_files(writer.graph.encoded([writer.input], outputs, entries), files))
+    return with_digest(with_files(writer.graph.encoded([writer.input], outputs, entries), files))
 
 
 def metadata_bytes(entry: dict[str, Any]) -> bytes:
@@ -50,7 +50,7 @@ def metadata_bytes(entry: dict[str, Any]) -> bytes:
     return json.dumps({"sha256": "0" * DIGITS, **entry}, ensure_ascii=False, allow_nan=False).encode()
 
 
-def sealed(data: bytes) -> bytes:
+def with_digest(data: bytes) -> bytes:
     """The file with its digest in the entry: SHA-256 of all bytes, the digest's own 64 digits as zeros."""
     mark = b'{"sha256": "' + b"0" * DIGITS
     at = data.index(mark) + DIGEST_AT

@@ -66,10 +66,10 @@ def read_network(path: str | os.PathLike[str]) -> NcnnNetwork:
     if not param.startswith(MAGIC):
         raise ncnn_error(1, f"{name}: not a .param file of ncnn", "check the path")
     places = {suffix: beside(path, suffix) for suffix in (METADATA, WEIGHTS)}
-    card, weights = (
+    metadata, weights = (
         bytes_of(os.fspath(place), LIMITS[suffix], ncnn_error, "the three files") for suffix, place in places.items()
     )
-    values = values_of(card, os.fspath(places[METADATA]), FORMAT, "an ncnn network", ncnn_error)
+    values = values_of(metadata, os.fspath(places[METADATA]), FORMAT, "an ncnn network", ncnn_error)
     for key, data, place in (("param", param, name), ("bin", weights, os.fspath(places[WEIGHTS]))):
         if values.get(key) != hashlib.sha256(data).hexdigest():
             raise ncnn_error(
@@ -83,7 +83,7 @@ def read_network(path: str | os.PathLike[str]) -> NcnnNetwork:
     except (ValueError, UnicodeDecodeError) as error:
         raise ncnn_error(4, f"{name}: {error}") from error
     try:
-        return _network(values, text, places[WEIGHTS], hashlib.sha256(card).hexdigest(), blobs)
+        return _network(values, text, places[WEIGHTS], hashlib.sha256(metadata).hexdigest(), blobs)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ncnn_error(5, f"{places[METADATA]}: {type(error).__name__}: {error}") from error
 

@@ -183,7 +183,7 @@ class Emitter:
         return self.activate(one, self.pool(one, source, 0), one.act, one.bound)
 
     def average_pool(self, one: Operation, source: int, _: int) -> int:
-        """ncnn counts all of its padding or none; windows behind the file's own padding are mended by a factor."""
+        """ncnn counts all of its padding or none; windows behind the file's own padding are corrected by a factor."""
         made = self.pool(one, source, 1, one.count_padding)
         factors = self.shares(one) if one.count_padding else None
         if factors is not None:

@@ -265,7 +265,7 @@ def _batches(loaded: LoadedRun, data: Data) -> Generator[Batch, None, None]:
                 yield batch
         if empty:  # no image could be read: the next epoch would have none either
             raise InputError(
-                f"{loaded.run.path}: QAT with no image that can be read", "one batch at least", "mend them"
+                f"{loaded.run.path}: QAT with no image that can be read", "one batch at least", "check the images"
             )
 
 

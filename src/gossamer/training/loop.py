@@ -237,7 +237,7 @@ def _run_to_the_end(session: Session, notes: list[str], begun: float) -> Run:
     plan.say_plan(session)
     session.counters.seconds += time.perf_counter() - begun
     gone = "another process of this training is gone"
-    go_on = f"go on with one or more: gossamer train --resume {shlex.quote(str(run.path))}"
+    go_on = f"resume with one process or more: gossamer train --resume {shlex.quote(str(run.path))}"
     with _signals(session), _reason_in_the_log(session), distributed.others_answer(gone, go_on):
         _epochs(session)
     return run

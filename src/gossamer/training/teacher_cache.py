@@ -3,7 +3,7 @@
 An answer is found by a digest of the very numbers that the teacher saw, so it is exact whatever the augmentation is. The same numbers
 come again in each epoch where nothing is drawn at random, and with random augmentation in another training of the same data,
 input and seed, whose draws are the same: another student, another loss. A teacher that always saw one fixed view of an image
-would teach less (Beyer et al. 2022, arXiv 2106.05237, section 3), so no answer is ever taken for another view.
+would teach less (Beyer et al. 2022, arXiv 2106.05237, section 3), so no answer is ever used for another view.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class HeadSpec:
 
     name: "" for the only head. kind: one of `KINDS`. columns: of the table that has its labels. weight: of its loss.
     loss, head: names, "" for the default. dim: numbers of an embedding, -1 for that of the settings. classes: () for
-    those that the labels have. hierarchy: class names are paths down a tree, such as animal/dog. threshold: least score
+    those that the labels have. hierarchy: class names are paths down a tree, such as animal/dog. threshold: minimum score
     of a label, below 0 for that of the settings. mean, std: of each regression target, over the training images.
     anchor_sizes: width and height of each anchor in input pixels.
     """
