@@ -68,8 +68,13 @@ class Segment(Task):
 
     def transform(self, preprocess: Preprocess, source: Source) -> JointTransform:
         low, high = self.settings.scales
+        settings = self.settings
         return SegmentTransform(
-            preprocess, scale=(low, high), flip=self.settings.flip, color_jitter=self.settings.color_jitter
+            preprocess,
+            scale=(low, high),
+            flip=settings.flip,
+            vertical_flip=settings.vertical_flip,
+            color_jitter=settings.color_jitter,
         )
 
     def loss(self, outputs: dict[str, Any], targets: list[NDArray[np.uint8]], images: Tensor) -> Tensor:

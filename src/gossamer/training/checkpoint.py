@@ -110,6 +110,10 @@ def _counters(values: Any) -> Counters:
     """The counters of a state of format 1, which calls the input scale `share`, or 2. Raises ValueError, TypeError."""
     values = {"input_scale" if name == "share" else name: value for name, value in _object(values, "counters").items()}
     counters = Counters(**values)
+    if isinstance(counters.best, float) and math.isnan(
+        counters.best
+    ):  # as versions before wrote a score that nothing defines
+        counters.best = None
     for field in dataclasses.fields(counters):
         value = getattr(counters, field.name)
         if field.name == "finished":

@@ -39,6 +39,7 @@ from gossamer.networks.changes import Change, changes_to_json
 from gossamer.run import STOPPED, Run
 from gossamer.settings import Settings, differing
 from gossamer.settings.parse import parse_bytes
+from gossamer.settings.unused import unused
 from gossamer.tasks.base import Task, progressive_size
 from gossamer.tasks.classify import mixed_loss
 from gossamer.tasks.registry import task_of
@@ -82,6 +83,7 @@ def train(
         data = same_data(split_of) if split_of else task_of(settings.task).open_data(settings)
         user_settings = differing(settings)
         settings, chosen = resolve_settings(settings, data, processes)
+        chosen += unused(settings, user_settings)
         quiet = progress if processes.first else SILENT
         model, task, notes = build(settings, data, quiet, changes)
         teacher = open_teacher(settings, task, model, data, quiet) if settings.teacher else None
@@ -310,7 +312,7 @@ def _choose_precision(session: Session) -> None:
         torch.set_num_threads(threads)
     session.say(str(choice))
     if session.processes.first:
-        session.run.save_settings(session.settings)
+        session.run.save_settings(session.settings, session.run.user_settings() or ())
         new = choice.complete and known is None
         line = precision_cache.keep(key, best.precision, best.memory_format) if new else ""
         if line:
@@ -339,10 +341,12 @@ def _epochs(session: Session) -> None:
         score = evaluation.metrics[session.task.score]
         passed = max(1, round(epoch - (session.rows[-1]["epoch"] if session.rows else 0)))
         session.schedule.epochs_done(score, passed)
+        is_defined = not math.isnan(score)
+        # where nothing defines the score, the weights of the last epoch are kept
         improved = counters.best is None or score > counters.best
-        counters.bad_epochs = 0 if improved else counters.bad_epochs + passed
+        counters.bad_epochs = 0 if improved and is_defined else counters.bad_epochs + passed
         if improved:
-            counters.best, counters.best_epoch = score, counters.epoch + 1
+            counters.best, counters.best_epoch = score if is_defined else None, counters.epoch + 1
         row = _row(session, epoch, evaluation)
         session.rows.append(row)
         session.say(_line(row, session))
@@ -366,10 +370,13 @@ def _epochs(session: Session) -> None:
         if paused and not counters.finished:
             session.say(f"left at {session.until:.3g} of the run, to be resumed")
             return
-    best = "none" if counters.best is None else f"{counters.best:.4f}"
-    session.say(
-        f"finished: {counters.finished}; best {metric_name(session.task.score)} {best} in epoch {counters.best_epoch}"
+    name = metric_name(session.task.score)
+    best = (
+        f"no {name} is defined for these validation images: the weights of epoch {counters.best_epoch} are kept"
+        if counters.best is None
+        else f"best {name} {counters.best:.4f} in epoch {counters.best_epoch}"
     )
+    session.say(f"finished: {counters.finished}; {best}")
 
 
 def _one_epoch(session: Session) -> int:
@@ -403,6 +410,7 @@ def _one_epoch(session: Session) -> int:
             mark = now
             plan.say_forecast(session, steps)
             if session.interrupted or pace.save_is_due(session, now - saved):
+                _check_weights(session)
                 save_state(session)
                 saved = time.perf_counter()
             if session.interrupted:
@@ -454,11 +462,7 @@ def _step(session: Session, parts: list[Batch], steps: int) -> None:
         nn.utils.clip_grad_norm_(learning, settings.clip_norm)
     loss = float(total)
     if not math.isfinite(loss):
-        raise RunError(
-            f"the loss is {loss} at step {counters.step + 1} (learning rate {optimizer.param_groups[0]['lr']:g})",
-            "a finite loss",
-            "lower --lr, or use --clip-norm 1; the last saved state is still there",
-        )
+        raise _diverged(session, f"the loss is {loss} at step {counters.step + 1}", "a finite loss")
     optimizer.step()
     if session.average:
         session.average.update(session.model, counters.step)
@@ -467,8 +471,25 @@ def _step(session: Session, parts: list[Batch], steps: int) -> None:
     counters.step_in_epoch += 1
 
 
+def _check_weights(session: Session) -> None:
+    """Raises RunError where the last step has left weights that are no numbers, before they are scored or saved."""
+    if not all(bool(parameter.isfinite().all()) for parameter in session.model.parameters()):
+        what = f"the weights are not finite after step {session.counters.step}"
+        raise _diverged(session, what, "finite weights")
+
+
+def _diverged(session: Session, what: str, allowed: str) -> RunError:
+    kept = "; the last saved state is still there" if session.run.has("last") else ""
+    rate = session.optimizer.param_groups[0]["lr"]
+    return RunError(f"{what} (learning rate {rate:g})", allowed, f"lower --lr, or use --clip-norm 1{kept}")
+
+
 def _evaluate(session: Session) -> Scores:
-    """Score the weights that would be saved on the validation images, in float32, split over the processes."""
+    """Score the weights that would be saved on the validation images, in float32, split over the processes.
+
+    Raises RunError where they are not finite.
+    """
+    _check_weights(session)
     started = time.perf_counter()
     model = copy.deepcopy(session.model)
     model.load_state_dict(weights(session, prefix=""))
@@ -484,9 +505,10 @@ def _evaluate(session: Session) -> Scores:
         max_unreadable=session.settings.max_unreadable,
         progress=session.progress if processes.first else SILENT,
     )
-    scorer, *others = distributed.gather(mine)
-    for other in others:
+    (scorer, _), *others = distributed.gather((mine, session.unreadable))
+    for other, unreadable in others:  # each process has met images of its own, in training too
         scorer.merge(other)
+        session.unreadable.update(unreadable)
     scores: Scores = scorer.scores()
     session.unreadable.update(scores.unreadable)
     session.evaluation_seconds = time.perf_counter() - started

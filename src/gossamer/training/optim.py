@@ -239,7 +239,7 @@ class Schedule:
         """Tell the plateau schedule the score (larger is better) after so many more epochs."""
         if self.settings.schedule != "plateau":
             return
-        if self.state["best"] is None or score > self.state["best"]:
+        if not math.isnan(score) and (self.state["best"] is None or score > self.state["best"]):
             self.state.update(best=score, bad=0)
             return
         self.state["bad"] += epochs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gossamer.host.text import counted
+from gossamer.training import distributed
 from gossamer.training.state import Session
 
 EVALUATION_COST = 0.4  # of an image, beside that of a training step on it: forwards only, which is a third of a step
@@ -13,8 +14,9 @@ SAMPLE = 3  # steps after which the steps that fit into the minutes are told
 def say_plan(session: Session) -> None:
     """Say how long the run is, where its schedule ends and how long it warms up."""
     settings, counters = session.settings, session.counters
-    steps = max(1, len(session.batches(counters.epoch)) // settings.accumulate)
-    batch = session.batches(counters.epoch).batch * settings.accumulate
+    batches = session.batches(counters.epoch)
+    steps = max(1, len(batches) // settings.accumulate)
+    batch = batches.batch * min(settings.accumulate, len(batches))  # of few images a step has fewer parts
     parts = [f"{counted(steps, 'step')} of {counted(batch, 'image')} per epoch"]
     if settings.epochs is not None:
         total = max(1, round(settings.epochs * steps))
@@ -75,4 +77,7 @@ def evaluation_is_due(session: Session) -> bool:
     if settings.eval_every is not None:
         return (counters.epoch + 1) % settings.eval_every == 0
     training = counters.data_seconds + counters.step_seconds  # since the last evaluation
-    return training * EVALUATION_SHARE >= evaluation_seconds(session) * (1 - EVALUATION_SHARE)
+    due = training * EVALUATION_SHARE >= evaluation_seconds(session) * (1 - EVALUATION_SHARE)
+    return bool(
+        distributed.broadcast(due)
+    )  # by one clock: all processes evaluate together, or would wait for one another

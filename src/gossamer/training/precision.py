@@ -137,6 +137,8 @@ def choose_precision(
         return PrecisionChoice(usual, {}, known=known is not None)
     began, used = time.perf_counter(), time.process_time()
     deadline = began + ((THREADS_LIMIT if known else LIMIT) if limit is None else limit)
+    # a loss may keep what it has seen first in the model beside which it stands, as the balance of several heads does
+    kept = {name: value.clone() for name, value in model.named_buffers()}
 
     def stepper(candidate: PrecisionCandidate, count: int, until: float) -> Callable[[], float]:
         return _stepper(candidate, model, images[:count], targets[:count], loss, optimizer, until)
@@ -167,6 +169,9 @@ def choose_precision(
         untried = [best._replace(**change) for change in changes]
     finally:
         torch.set_num_threads(every)
+        with torch.no_grad():
+            for name, value in model.named_buffers():
+                value.copy_(kept[name])
     return PrecisionChoice(best, seconds, count, known is not None, tuple(untried))
 
 

@@ -20,7 +20,7 @@ class SegmentTransform:
 
     scale: range of the random factor, uniform, on top of the deployment geometry's own scale. An image that comes
     out smaller than the input is at a random place on a page of the mean colour, which no pixel of the mask counts.
-    flip: probability of a mirrored image. color_jitter: see `gossamer.data.augment`. Raises SettingsError.
+    flip, vertical_flip: probability of a mirrored image, and of one that is upside down. color_jitter: see `gossamer.data.augment`. Raises SettingsError.
     """
 
     def __init__(
@@ -29,11 +29,13 @@ class SegmentTransform:
         *,
         scale: tuple[float, float] = SCALE,
         flip: float = 0.5,
+        vertical_flip: float = 0.0,
         color_jitter: float = 0.0,
     ) -> None:
         if not 0.05 <= scale[0] <= scale[1] <= 20:
             raise SettingsError(f"scale {scale}", "two numbers from 0.05 to 20, the smaller first", "check the setting")
-        self.preprocess, self.scale, self.flip, self.color_jitter = preprocess, scale, flip, color_jitter
+        self.preprocess, self.scale, self.color_jitter = preprocess, scale, color_jitter
+        self.flip, self.vertical_flip = flip, vertical_flip
         self.fill = tuple(min(255, max(0, round(255 * value))) for value in preprocess.mean)
         self.method = RESAMPLING[preprocess.interpolation]
 
@@ -69,8 +71,9 @@ class SegmentTransform:
         within = _inside(box, (across, down), (0, 0, *mask.size))
         cropped[rows, columns] = np.asarray(mask.resize(seen, Image.Resampling.NEAREST, within))
         mirror = self.flip > 0 and rng.random() < self.flip
-        pixels = np.asarray(page).reshape(self.shape)
-        return (pixels[:, ::-1], cropped[:, ::-1]) if mirror else (pixels, cropped)
+        turn = self.vertical_flip > 0 and rng.random() < self.vertical_flip
+        pixels, order = np.asarray(page).reshape(self.shape), (-1 if turn else 1, -1 if mirror else 1)
+        return pixels[:: order[0], :: order[1]], cropped[:: order[0], :: order[1]]
 
 
 def _offset(length: int, side: int, rng: np.random.Generator) -> int:
