@@ -21,7 +21,7 @@ from gossamer.bench.saving import save_in_runs
 from gossamer.cli import completion
 from gossamer.cli.hints import COMMAND_HINTS, FLAG_HINTS, SPELLINGS, respelled
 from gossamer.cli.main import main
-from gossamer.cli.parser import command_parser, flags_of, positionals_of
+from gossamer.cli.parser import command_parser, flags_of, parse, positionals_of
 from gossamer.cli.table import COMMANDS, GROUPS
 from gossamer.cli.train import USUAL
 from gossamer.errors import InputError, SettingsError
@@ -215,6 +215,15 @@ def test_no_parser_takes_abbreviations(command: str) -> None:
     assert "--offline" in flags_of(parser)
     with pytest.raises(SettingsError, match="unrecognized arguments: --offlin;"):
         parser.parse_args([*words, "--offlin"])
+
+
+def test_a_path_from_the_home_folder_is_meant_where_the_shell_left_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In quotes, and behind --flag=; a folder called ~ would be written otherwise."""
+    monkeypatch.setenv("HOME", "/home/ann")
+    options = parse(["export", "~/my run", "--out=~/x/b.onnx"])
+    assert (options.run, options.out) == ("/home/ann/my run", "/home/ann/x/b.onnx")
+    options = parse(["export", "./~/a", "--out", "a~/b"])
+    assert (options.run, options.out) == ("./~/a", "a~/b")
 
 
 def test_flags_of_every_command_may_stand_before_it(capsys: pytest.CaptureFixture[str]) -> None:

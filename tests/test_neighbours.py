@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from gossamer.data.boxes.open import open_boxes
+from gossamer.data.csvfile import read_csv
+from gossamer.data.heads.open import read_heads
+from gossamer.data.heads.spec import HeadSpec
 from gossamer.data.masks.open import open_masks
 from gossamer.data.open import open_data
+from gossamer.data.table import Table
 from gossamer.errors import DataError
 from gossamer.images.decode import is_text
 from tests.annotations import write_file
@@ -49,14 +53,25 @@ def is_complete(root: Path) -> None:
         ("photos/a{}.jpg", "annotation/a{}.xml"),
         ("img/a{}.jpg", "ann/a{}.xml"),
         ("a{}.jpg", "pascal_voc/a{}.xml"),
+        ("images/a{}.jpg", "images/labels/a{}.txt"),
+        ("train/a{}.jpg", "train/labels/a{}.txt"),
+        ("images/a{}.jpg", "labels/a{}.TXT"),
+        ("images/a{}.JPG", "labels/A{}.txt"),
+        ("images/a{}.jpg", "labels/a{}.jpg.txt"),
+        ("a{}.jpg", "a{}.TXT"),
+        ("JPEGImages/a{}.jpg", "Annotations/a{}.XML"),
+        ("JPEGImages/a{}.jpg", "Annotations/A{}.xml"),
+        ("JPEGImages/a{}.jpg", "Annotations/a{}.jpg.xml"),
     ],
 )
 def test_folders_of_boxes_of_other_names(tmp_path: Path, pictures: str, labels: str) -> None:
     images(tmp_path, pictures)
-    each(tmp_path, labels, voc_xml if labels.endswith("xml") else yolo_line)
-    if labels.endswith("txt"):
+    each(tmp_path, labels, voc_xml if labels.lower().endswith("xml") else yolo_line)
+    if labels.lower().endswith("txt"):
         write_file(tmp_path / "classes.txt", "car\ndog\n")
     is_complete(tmp_path)
+    data = open_boxes(tmp_path)
+    assert data.notes == [] and len(data.train.target(0)) == 1
 
 
 @pytest.mark.parametrize("name", ["predefined_classes.txt", "coco.names", "_classes.txt", "labels/classes.txt"])
@@ -267,6 +282,9 @@ ROWS = [(f"{name}/p{i}.jpg", name) for name in ("cat", "dog") for i in range(4)]
         ("path,label", "/mnt/set/{},{}"),
         ("path,label", "C:/data/{},{}"),
         ("path,label", "file://{},{}"),
+        ("path,label", "https://host/set/{},{}"),
+        ("path,label", "~/set/{},{}"),
+        ("id,path,label", "7,{},{}"),
     ],
 )
 def test_forms_of_csv(tmp_path: Path, header: str, line: str) -> None:
@@ -275,6 +293,113 @@ def test_forms_of_csv(tmp_path: Path, header: str, line: str) -> None:
     write_file(tmp_path / "d.csv", "\n".join([header, *lines]) + "\n")
     data = open_data(tmp_path / "d.csv")
     assert data.classes == ("cat", "dog") and len(data.train) + len(data.val) == 8
+
+
+def test_names_without_their_ending_in_a_table(tmp_path: Path) -> None:
+    classes_of(tmp_path)
+    lines = [f"{path.removesuffix('.jpg')},{label}" for path, label in ROWS]
+    data = open_data(write_file(tmp_path / "d.csv", "\n".join(["image_id,breed", *lines]) + "\n"))
+    assert sorted(data.train.names + data.val.names) == [path for path, _ in ROWS]
+
+
+SPLIT_COLUMNS = {
+    "set": ("train", "val"),
+    "Subset": ("TRAIN", "Validation"),
+    "data set": ("training", "valid"),
+    "phase": ("train", "test"),
+    "is_valid": ("False", "True"),
+    "is_val": ("0", "1"),
+    "is_validation": ("0.0", "1.0"),
+}
+
+
+@pytest.mark.parametrize("name", SPLIT_COLUMNS)
+def test_the_split_of_a_table_is_read_whatever_its_column_is_called(tmp_path: Path, name: str) -> None:
+    """It would be drawn at random, and what the table keeps apart trained on."""
+    classes_of(tmp_path)
+    train, held = SPLIT_COLUMNS[name]
+    lines = [f"{path},{label},{held if '3' in path else train}" for path, label in ROWS]
+    path = write_file(tmp_path / "d.csv", "\n".join([f"path,label,{name}", *lines]) + "\n")
+    tables: tuple[Table, ...] = (read_csv(path), read_heads(path, [HeadSpec("label", "classify", ("label",))]))
+    for table in tables:
+        split = "test" if held == "test" else "val"
+        assert {n: s for n, s in zip(table.names, table.splits) if s != "train"} == {
+            "cat/p3.jpg": split,
+            "dog/p3.jpg": split,
+        }
+        assert any(f"the column {name.lower()} is read as split" in note.lower() for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("set", ("train", "train")), ("colour", ("red", "val")), ("is_new", ("0", "1")), ("valid", ("yes", "perhaps"))],
+)
+def test_other_columns_of_a_table_are_no_split(tmp_path: Path, name: str, words: tuple[str, str]) -> None:
+    classes_of(tmp_path)
+    lines = [f"{path},{label},{words['3' in path]}" for path, label in ROWS]
+    table = read_csv(write_file(tmp_path / "d.csv", "\n".join([f"path,label,{name}", *lines]) + "\n"))
+    assert set(table.splits) == {""} and table.notes == []
+
+
+def test_two_columns_that_could_be_the_split_are_refused(tmp_path: Path) -> None:
+    classes_of(tmp_path)
+    lines = [f"{path},{label},{'val' if '3' in path else 'train'},{int('2' in path)}" for path, label in ROWS]
+    path = write_file(tmp_path / "d.csv", "\n".join(["path,label,set,is_valid", *lines]) + "\n")
+    with pytest.raises(DataError, match="the columns set, is_valid both say what trains"):
+        read_csv(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "https://host/data/a{}.jpg?token=x&y=1",
+        "gs://bucket/set/a{}.jpg#2",
+        "http://host/my%20set/images/a{}.jpg",
+        "a{}",
+        "set/images/a{}",
+        " a{}.jpg ",
+    ],
+)
+def test_names_of_images_in_a_coco_file(tmp_path: Path, name: str) -> None:
+    images(tmp_path)
+    write_file(tmp_path / "annotations/instances_all.json", coco_json(lambda n: name.format(n)))
+    is_complete(tmp_path)
+    assert open_boxes(tmp_path).notes == []
+
+
+def test_a_coco_file_with_addresses_alone_and_one_without_names(tmp_path: Path) -> None:
+    images(tmp_path)
+    value = coco_value("a{}.jpg".format)
+    for entry in value["images"]:
+        entry["coco_url"] = f"http://images.host/val2017/{entry.pop('file_name')}"
+    path = write_file(tmp_path / "annotations/instances_all.json", json.dumps(value))
+    is_complete(tmp_path)
+    for entry in value["images"]:
+        entry["title"] = entry.pop("coco_url")
+    path.write_text(json.dumps(value))
+    with pytest.raises(DataError, match="image 0 has no file_name"):
+        open_boxes(tmp_path)
+
+
+@pytest.mark.parametrize("more", [" 0.87", " 12", " 0.87 12", " 0 3"])
+def test_what_stands_behind_a_yolo_box_makes_it_no_polygon(tmp_path: Path, more: str) -> None:
+    """A confidence and the number of a track, as detectors write them, are two numbers as a polygon's third corner is."""
+    images(tmp_path)
+    each(tmp_path, "labels/a{}.txt", lambda n: yolo_line(n, more if n == 3 else ""))
+    write_file(tmp_path / "classes.txt", "car\ndog\n")
+    data = open_boxes(tmp_path)
+    assert len(data.train) + len(data.val) == COUNT - 1
+    assert any("a3.txt: line 1" in note and "has more than a box" in note for note in data.notes)
+
+
+def test_classes_that_are_spelt_alike_are_said(tmp_path: Path) -> None:
+    classes_of(tmp_path)
+    labels = ("Cat", "cat", "caf\u00e9", "cafe\u0301")
+    lines = [f"{path},{labels[i % 4]}" for i, (path, _) in enumerate(ROWS)]
+    data = open_data(write_file(tmp_path / "d.csv", "\n".join(["path,label", *lines]) + "\n"))
+    (note,) = data.notes
+    assert len(data.classes) == 4 and "'Cat' and 'cat'" in note and "classes of their own" in note
+    assert open_data(tmp_path).notes == []
 
 
 @pytest.mark.parametrize(
@@ -291,12 +416,38 @@ def test_csv_files_that_say_less(tmp_path: Path, content: str, words: str) -> No
         open_data(tmp_path / "d.csv")
 
 
-@pytest.mark.parametrize("name", ["#sharesnap", "@appstore", "@database", "__pycache__", "@SynoResource", "_gsdata_"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "#sharesnap",
+        "@appstore",
+        "@database",
+        "__pycache__",
+        "@SynoResource",
+        "_gsdata_",
+        "LOST.DIR",
+        "PaxHeaders.12",
+        "PaxHeader",
+        "$WinREAgent",
+        "TheVolumeSettingsFolder",
+        "@eaDir@tmp",
+    ],
+)
 def test_folders_of_systems_are_no_classes(tmp_path: Path, name: str) -> None:
     classes_of(tmp_path)
     image(tmp_path / name / "x.jpg", 1)
     data = open_data(tmp_path)
     assert data.classes == ("cat", "dog") and any(name in note for note in data.notes)
+
+
+def test_files_that_are_no_images_are_told_by_their_endings(tmp_path: Path) -> None:
+    """Photos that a telephone wrote as HEIC are missed otherwise."""
+    classes_of(tmp_path)
+    for name in ("a.HEIC", "b.heic", "c.json", "README", f"x.{'y' * 40}", "e.a\x1b[31m"):
+        write_file(tmp_path / "cat" / name, "x")
+    (note,) = open_data(tmp_path).notes
+    said = ".heic (2), no ending (1), .a\\x1b[31m (1), .json (1), .yyyyyyyyyy… (1)"
+    assert note == f"{tmp_path}: 6 files that are no images by their name are passed over: {said}", note
 
 
 @pytest.mark.parametrize("link", ["loop", "cat/loop"])

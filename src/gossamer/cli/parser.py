@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -109,6 +110,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         if set(words) - set(COMMON):
             main_parser.parse_args(words)
         raise SettingsError(f"{' '.join(words)} without a command", "gossamer COMMAND", "see gossamer --help")
+    words = [words[0], *map(_expanded, words[1:])]
     parser = command_parser(command, show_all="--help-all" in words)
     _check_flags(parser, command, words[1:])
     options, more = parser.parse_known_args(words[1:])
@@ -118,6 +120,13 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         )
     options.command = command
     return options
+
+
+def _expanded(word: str) -> str:
+    """A path that begins with ~/ from the home folder: shells leave it so in quotes and behind --flag=, and a folder called
+    ~ would be written."""
+    flag, mark, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return flag + mark + os.path.expanduser(value) if value.startswith("~/") else word  # noqa: PTH111 (pathlib is slow to import)
 
 
 def command_parser(command: str, *, show_all: bool = True) -> Parser:

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -34,10 +35,16 @@ _PATHS = (
     "image_name",
     "img",
     "image_id",
+    "filepaths",
+    "filenames",
 )
 _LABELS = ("class", "class_name", "category", "target", "labels", "breed", "species")
 _SEPARATORS = (",", ";", "\t", "|")  # as spreadsheets write them, by country
 _MOST_BROKEN = 1000  # lines with a quotation mark that is not closed: each is looked for up to csv's limit of a cell
+_IS_VALID = ("is_valid", "is_val", "is_validation", "valid", "val")  # columns of true and false, as fastai has them
+_TRUTH = {"true": "val", "1": "val", "1.0": "val", "yes": "val"}
+_TRUTH |= {"false": "train", "0": "train", "0.0": "train", "no": "train"}
+_SCHEME = re.compile(r"file://|[A-Za-z][A-Za-z0-9+.-]+://[^/]*")
 _SEPARATOR_LINE = re.compile(r"sep=([,;\t|]?)", re.IGNORECASE)  # of Excel, above the header
 
 
@@ -93,6 +100,34 @@ def check_width(path: Path, number: int, cells: list[str], header: list[str], al
         )
 
 
+def name_split(
+    path: Path, header: list[str], lines: Sequence[tuple[int, list[str]]], taken: Collection[str], notes: list[str]
+) -> None:
+    """Where no column is called split, makes the one of the header `split` that says train, val or test of the lines by
+    another name (set, subset, phase), or is_valid, whose cells it replaces by such words; with a note.
+
+    taken: columns that are read as something else. Raises DataError where two could be it: a guess would train on what the
+    other one keeps apart.
+    """
+    found: list[tuple[int, dict[str, str]]] = []
+    for at, name in enumerate(header if "split" not in header else ()):
+        words = {cells[at].strip().lower() for _, cells in lines if at < len(cells)} - {""}
+        meaning = _TRUTH if name.lower() in _IS_VALID and words <= _TRUTH.keys() else SPLIT_NAMES
+        if name not in taken and words <= meaning.keys() and len({meaning[word] for word in words}) > 1:
+            found.append((at, meaning))
+    if len(found) > 1:
+        names = shown(header[at] for at, _ in found)
+        raise DataError(
+            f"{path}: the columns {names} both say what trains", "one split", "rename the right one to split"
+        )
+    for at, meaning in found:
+        notes.append(f"{path}: the column {printable_path(header[at])} is read as split")
+        header[at] = "split"
+        for _, cells in lines:
+            if at < len(cells):
+                cells[at] = meaning.get(cells[at].strip().lower(), "")
+
+
 def filled_splits(path: Path, splits: list[str], notes: list[str]) -> list[str]:
     """The splits of a table's lines; where only some are named, the others are train, with a note."""
     if "" not in splits or not any(splits):
@@ -116,6 +151,7 @@ def _rows(path: Path, notes: list[str]) -> tuple[list[tuple[str, str, str]], int
             header[header.index(named[0])] = wanted
             notes.append(f"{path}: the column {named[0]} is read as {wanted}")
         check_column(path, header, wanted, _ALLOWED, "fix the header")
+    name_split(path, header, lines[1:], ("path", "label"), notes)
     seen: dict[str, list[tuple[int, tuple[str, str]]]] = {}
     spellings = Spellings()
     for number, cells in lines[1:]:
@@ -164,13 +200,14 @@ def _entry(
 
 def with_slashes(folder: Path, name: str, spellings: Spellings) -> str:
     """A path of a CSV file in `folder`, where there is no file of the name as it stands: with slashes where Windows wrote it
-    (a\\b.jpg), and of an absolute path of another machine its longest end, of two parts or more, that is there. A file that
-    is spelt otherwise is taken where no other spelling is there."""
+    (a\\b.jpg), and of an absolute path or an address of another machine its longest end, of two parts or more, that is there.
+    A file that is spelt otherwise is taken where no other spelling is there, and a name without its ending means the image
+    of that name."""
     if os.path.exists(folder / name) or len(name) > LONGEST_PATH:  # noqa: PTH110 (False, not an error, for long names)
         return name
-    slashed = name.replace("\\", "/").removeprefix("file://")
-    parts = [part for part in PurePosixPath(slashed).parts if part != "/" and part[1:2] != ":"]
-    absolute = slashed.startswith("/") or slashed[1:2] == ":"
+    slashed = _SCHEME.sub("", name.replace("\\", "/"), count=1)
+    parts = [part for part in PurePosixPath(slashed).parts if part not in ("/", "~") and part[1:2] != ":"]
+    absolute = slashed.startswith(("/", "~/")) or slashed[1:2] == ":"
     ends = ["/".join(parts[start:]) for start in range(len(parts) - 1)] if absolute and ".." not in parts else []
     candidates = list(dict.fromkeys([slashed, *ends]))
     for each in candidates:
@@ -183,7 +220,9 @@ def with_slashes(folder: Path, name: str, spellings: Spellings) -> str:
             and (spelt := spellings.find(folder, PurePosixPath(each).parts))
         ):
             return spelt.relative_to(folder).as_posix()
-    return name
+    endings = () if PurePosixPath(slashed).suffix.lower() in IMAGE_SUFFIXES else sorted(IMAGE_SUFFIXES)
+    there = (each + ending for each in candidates for ending in endings if os.path.isfile(folder / (each + ending)))  # noqa: PTH113
+    return next(there, name)
 
 
 def separator_of(content: str) -> str:

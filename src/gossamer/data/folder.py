@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 from gossamer.data.source import Files, shown
 from gossamer.data.table import Table
 from gossamer.errors import DataError
-from gossamer.host.text import counted
+from gossamer.host.text import counted, truncated
 from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES, printable
 
@@ -59,7 +60,7 @@ def read_folder(root: Path) -> Table:
     notes: list[str] = []
     entries: list[tuple[str, str, str]] = []  # path, class, split
     names: set[str] = set()
-    others = 0
+    others: Counter[str] = Counter()
     skipped: list[str] = []
     if "" not in parts:
         _scan(root, skipped)
@@ -68,10 +69,11 @@ def read_folder(root: Path) -> Table:
         for folder in classes:
             before = len(entries)
             for path in walk_files(folder, notes, skipped, above=root):
-                if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (a million times)
+                ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 (a million times)
+                if ending in IMAGE_SUFFIXES:
                     entries.append((path[len(prefix) :], folder.name, split))
                 else:
-                    others += 1
+                    others[ending] += 1
             if len(entries) == before:
                 notes.append(f"{folder}: holds no images, so it is no class")
             else:
@@ -164,11 +166,14 @@ def hidden_notes(root: Path, skipped: Iterable[str]) -> list[str]:
     return [f"{root}: {counted(total, 'image')} {where}: {names}"]
 
 
-def no_images(count: int) -> str:
-    """What a note says of files of a folder that are no images."""
+def no_images(endings: Counter[str]) -> str:
+    """What a note says of files of a folder that are no images, by the endings of their names."""
     by_name = "by {} name {} passed over"
     one, several = by_name.format("its", "is"), by_name.format("their", "are")
-    return counted(count, f"file that is no image {one}", f"files that are no images {several}")
+    said = counted(endings.total(), f"file that is no image {one}", f"files that are no images {several}")
+    often_first = sorted(endings.items(), key=lambda each: (-each[1], each[0]))
+    names = ((truncated(printable_path(ending), 12) or "no ending", count) for ending, count in often_first)
+    return f"{said}: {shown(f'{name} ({count})' for name, count in names)}"
 
 
 def folders(folder: Path, skipped: list[str] | None = None) -> Iterator[Path]:

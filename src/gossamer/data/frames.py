@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,14 +127,15 @@ def read_frames(root: StrPath, count: int, *, every_class: bool = False) -> Tabl
     notes: list[str] = []
     skipped: list[str] = []
     rows: list[tuple[str, str, str, list[str]]] = []  # display path, class, split, frames
-    loose = others = 0
+    loose = 0
+    others: Counter[str] = Counter()
     for split, top in parts.items():
         for folder in folders(top, skipped):
             before = len(rows)
             for sample in folders(folder, skipped):
                 files = [os.path.relpath(path, root) for path in walk_files(sample, notes, skipped)]
                 images = sorted((path for path in files if Path(path).suffix.lower() in IMAGE_SUFFIXES), key=_natural)
-                others += len(files) - len(images)
+                others.update(ending for path in files if (ending := Path(path).suffix.lower()) not in IMAGE_SUFFIXES)
                 if images:
                     name = printable_path(os.path.relpath(sample, root).replace(os.sep, "/"))
                     rows.append((name, folder.name, split, images))

@@ -16,7 +16,8 @@ from gossamer.data.csvfile import read_csv
 from gossamer.data.folder import read_folder
 from gossamer.data.left_out import left_out
 from gossamer.data.shards import find_shards, read_shards
-from gossamer.data.source import Data, LeftOut, Source
+from gossamer.data.source import Data, LeftOut, Source, shown
+from gossamer.data.spelling import alike
 from gossamer.data.split import Row, prefixed, saved_sources, scored_rows, split_rows, validation
 from gossamer.data.table import ALLOWED, StrPath, Table
 from gossamer.data.toolclasses import read_tool_classes
@@ -107,13 +108,21 @@ def open_data(
     split = validation(table, classes, root=root, other=other, val=val, fraction=val_share, seed=seed)
     missed = _left_out([(root, table), *([(val, other)] if other else [])])
     notes = [*(each.line() for each in missed), *table.notes, *(other.notes if other else []), *split.notes]
-    notes += table.split_notes(classes, split.train, split.held)
+    notes += [*table.split_notes(classes, split.train, split.held), *_alike(root, classes)]
     train, tested = table.source(classes, split.train), table.rows("test")
     test = table.source(classes, tested) if len(tested) else None
     counts = f"{table.content(classes)}, {_pair(table, train, split.source)}"
     counts += f", {len(test)} for testing" if test else ""
     how = f"{table.kind} {os.fspath(root)}: {counts}{table.details()}; {split.how}"
     return Data(train, split.source, test, classes, how, notes, missed)
+
+
+def _alike(root: StrPath, classes: Sequence[str]) -> list[str]:
+    """A note on classes that a reader may take for one."""
+    groups = [" and ".join(map(repr, group)) for group in alike(classes)]
+    return (
+        [f"{os.fspath(root)}: classes that are spelt alike are classes of their own: {shown(groups)}"] if groups else []
+    )
 
 
 def _left_out(places: Sequence[tuple[StrPath, Table]]) -> list[LeftOut]:

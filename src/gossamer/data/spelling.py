@@ -5,13 +5,21 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
 def spelling(name: str) -> str:
     """What all spellings of a name have in common."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """The names that one spelling has in common, but for blanks: Cat and cat, accents of two systems; in groups, in order."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(spelling(" ".join(name.split())), []).append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
 class Spellings:

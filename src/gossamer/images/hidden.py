@@ -7,7 +7,17 @@ import re
 SYSTEM_FOLDERS = frozenset(
     {
         # Synology, QNAP and other network drives: thumbnails, deleted files, snapshots
-        *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@__thumb", "@sharebin"),
+        *(
+            "@eadir",
+            "@tmp",
+            "#recycle",
+            "#snapshot",
+            "@recycle",
+            "@recently-snapshot",
+            "@__thumb",
+            "@sharebin",
+            "@eadir@tmp",
+        ),
         *(
             "#sharesnap",
             "@sharesnap",
@@ -31,20 +41,29 @@ SYSTEM_FOLDERS = frozenset(
             "thumbs.db",
             "ehthumbs.db",
             "desktop.ini",
+            "$sysreset",
+            "$winreagent",
+            "$windows.~bt",
+            "$windows.~ws",
+            "config.msi",
+            "msdownld.tmp",
+            "onedrivetemp",
         ),
         # macOS, in archives and on shares
-        *("__macosx", "network trash folder", "temporary items"),
+        *("__macosx", "network trash folder", "temporary items", "thevolumesettingsfolder"),
+        # Android, and tar files taken apart by tools that do not know their headers
+        *("lost.dir", "paxheader", "paxheaders"),
         # Linux, and Python's own
         *("lost+found", "__pycache__"),
     }
 )
 """In lower case."""
 
-_CHECKED_DISK = re.compile(r"found\.\d{3}")  # what Windows writes when it checks a disk
+_NUMBERED = re.compile(r"found\.\d{3}|paxheaders\.\d+")  # what Windows writes when it checks a disk; as above
 
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name, without its path, is hidden or the system's own: a leading point (as the
     ._NAME files of macOS have), a recycle bin, a folder of thumbnails."""
     lower = name.lower()
-    return name.startswith(".") or lower in SYSTEM_FOLDERS or bool(_CHECKED_DISK.fullmatch(lower))
+    return name.startswith(".") or lower in SYSTEM_FOLDERS or bool(_NUMBERED.fullmatch(lower))

@@ -15,7 +15,7 @@ from collections.abc import Container
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gossamer.data.boxes.finder import Finder
+from gossamer.data.boxes.finder import Finder, path_of
 from gossamer.data.boxes.jsonfile import entries, listed_entries, read_json
 from gossamer.data.boxes.labelme import is_labelme
 from gossamer.data.boxes.listed import ListedImages
@@ -226,12 +226,16 @@ def _read_file(
 
 def _identity(entry: dict[str, Any], where: str, finder: Finder) -> tuple[int | str, str]:
     """The id and the path of an image's entry. Raises DataError."""
-    key, name = _id(entry.get("id")), entry.get("file_name")
+    key, name = _id(entry.get("id")), entry.get("file_name") or entry.get("coco_url")
     if key is None:
         raise DataError(
             f"{where}: image id {reprlib.repr(entry.get('id'))} is no number or text", "unique ids", "fix the file"
         )
     text = name if isinstance(name, str) else ""
+    if not text:
+        raise DataError(f"{where}: image {reprlib.repr(key)} has no file_name", "a path for each", "fix the file")
+    if "://" in text:
+        text = path_of(text).lstrip("/")
     try:
         return key, inside(text, where)
     except DataError:

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from gossamer.data.boxes.records import image_files
 from gossamer.data.spelling import Spellings, spelling
+from gossamer.images.preprocess import IMAGE_SUFFIXES
 
 LONGEST_PATH = 4096
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio puts eight digits before the name of an uploaded file
@@ -29,12 +30,12 @@ class Finder:
 
         name: a path with either slash, of this machine or of another, or an address. near: folders to try first. What
         counts is the longest end of the path that is there, as it is written or else in another spelling; then its last part
-        alone, anywhere below the root.
+        alone, anywhere below the root, also without its ending.
         """
         places = list(dict.fromkeys([*near, self.root]))
         if len(name) > LONGEST_PATH:  # no file has it, and asking would be an error
             return None
-        for parts in dict.fromkeys((_parts(name), _parts(unquote(name)))):
+        for parts in dict.fromkeys((_parts(name), _parts(unquote(name)), _parts(name.strip()))):
             for start in range(len(parts)):
                 for place in places:
                     candidate = place.joinpath(*parts[start:])
@@ -56,6 +57,9 @@ class Finder:
                 last = PurePosixPath(path).name
                 self._by_name.setdefault(last, []).append(self.root / path)
                 self._by_spelling.setdefault(spelling(last), []).append(self.root / path)
+                stem = PurePosixPath(path).stem
+                if PurePosixPath(stem).suffix.lower() not in IMAGE_SUFFIXES:  # a.jpg.png is no a.jpg
+                    self._by_spelling.setdefault(spelling(stem), []).append(self.root / path)
         return self._by_name.get(name) or self._by_spelling.get(spelling(name), [])
 
 
@@ -66,12 +70,13 @@ def _parts(name: str) -> tuple[str, ...]:
     if "?d=" in name:  # Label Studio's local files: /data/local-files/?d=folder/a.jpg
         name = name.partition("?d=")[2]
     elif "://" in name:
-        name = _path_of(name)
+        name = path_of(name)
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return tuple(part for part in parts if part not in ("/", "//", "..", ".") and part[1:2] != ":")
 
 
-def _path_of(address: str) -> str:
+def path_of(address: str) -> str:
+    """The path of an address, without what a server is asked for behind it."""
     try:
         return urlsplit(address).path
     except ValueError:  # brackets that are no address

@@ -35,6 +35,7 @@ from gossamer.data.boxes.records import (
 from gossamer.data.boxes.xmlfile import parse_xml, read_xml
 from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import class_order, shown
+from gossamer.data.spelling import spelling
 from gossamer.errors import DataError
 from gossamer.host.text import counted
 from gossamer.images.hidden import is_hidden
@@ -138,28 +139,41 @@ def read_voc(root: Path) -> Draft:
         if not images:
             where = f"{part.images.name}/" if part.images != part.annotations else "JPEGImages/"
             raise DataError(f"{root}: holds annotations but no images in {where}", _ALLOWED, "check the path")
-        annotated = {path.stem for path in files_in(part.annotations, ".xml")}
+        annotated = _annotations(part, images)
         splits = {_as_annotated(name, annotated): split for name, split in listed.items()} or dict.fromkeys(
             sorted(annotated), part.split
         )
-        unlisted = annotated - set(splits)
+        unlisted = annotated.keys() - set(splits)
         if unlisted:
             notes.append(
                 f"{root}: {counted(len(unlisted), 'annotated image is', 'annotated images are')} in no list of "
                 f"{SETS.as_posix()} and passed over: {_first(unlisted)}"
             )
-        if bare := images.keys() - annotated - set(splits):
+        if bare := images.keys() - annotated.keys() - set(splits):
             no_annotation = counted(len(bare), "image has no annotation and is", "images have no annotation and are")
             notes.append(f"{part.images}: {no_annotation} passed over: {_first(bare)}")
         records += each_image(
             list(splits),
-            partial(_record, root, part, splits, images),
+            partial(_record, root, part, splits, images, annotated),
             "image with a PASCAL VOC annotation",
             "images with PASCAL VOC annotations",
             notes,
         )
     classes = class_order(box.name for record in records for box in record.boxes)
     return Draft("voc", root, classes, False, records, notes)
+
+
+def _annotations(part: Part, images: Collection[str]) -> dict[str, Path]:
+    """The annotations of a part by the stems of their images: a.xml, and where no image is called so, a.jpg.xml and A.XML."""
+    by_spelling: dict[str, str | None] = {}
+    for stem in images:
+        by_spelling[spelling(stem)] = None if spelling(stem) in by_spelling else stem
+    result: dict[str, Path] = {}
+    for path in sorted(files_in(part.annotations, ".xml"), key=lambda path: path.stem not in images):
+        bare, suffix = os.path.splitext(path.stem)  # noqa: PTH122
+        stem = bare if path.stem not in images and suffix.lower() in IMAGE_SUFFIXES else path.stem
+        result.setdefault(stem if stem in images else by_spelling.get(spelling(stem)) or path.stem, path)
+    return result
 
 
 def _first(stems: Iterable[str]) -> str:
@@ -208,9 +222,11 @@ def _stem_of(line: str) -> str:
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
 
 
-def _record(root: Path, part: Part, splits: dict[str, str], images: dict[str, str], stem: str) -> ImageRecord:
+def _record(
+    root: Path, part: Part, splits: dict[str, str], images: dict[str, str], annotated: dict[str, Path], stem: str
+) -> ImageRecord:
     """Raises DataError, ImageError."""
-    path = part.annotations / f"{stem}.xml"
+    path = annotated.get(stem, part.annotations / f"{stem}.xml")
     if not path.is_file():
         raise DataError(
             f"{printable_path(stem)} is listed but has no {part.annotations.name}/{printable_path(stem)}.xml",

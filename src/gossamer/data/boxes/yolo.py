@@ -37,13 +37,12 @@ from gossamer.data.boxes.yolo_config import (
     read_config,
 )
 from gossamer.data.boxes.yolo_labels import KeyPoints, check_known, read_labels
-from gossamer.data.boxes.yolo_layout import NAME_STEMS, names_file, yolo_folders
+from gossamer.data.boxes.yolo_layout import LabelFiles, names_file, yolo_folders
 from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import shown
 from gossamer.data.spelling import Spellings
 from gossamer.errors import DataError
 from gossamer.host.text import counted, none_of
-from gossamer.images.hidden import is_hidden
 
 NOTES = "notes.json"  # Label Studio's: categories with ids and names
 _ALLOWED = "images/ and labels/ with a text file per image, and data.yaml or classes.txt with the class names"
@@ -80,13 +79,10 @@ def read_yolo(root: Path, file: Path | None = None) -> Draft:
         if len(counts) < len(files):
             twice = next(stem for stem, count in counts.items() if count > 1)
             raise DataError(f"{images}: two images are called {twice}", "one image a label file", "rename one")
-        written |= {
-            path
-            for path in labels.rglob("*.txt")
-            if (path.stem not in NAME_STEMS or path.parent != labels) and not is_hidden(path.name)
-        }
+        label_files = LabelFiles(labels)
+        written |= label_files.paths
         for name in files:
-            places[(images / name).relative_to(root).as_posix()] = _Place(split, name, labels / f"{_stem(name)}.txt")
+            places[(images / name).relative_to(root).as_posix()] = _Place(split, name, label_files.of(name))
     folder_images = bool(places)
     if config is not None and config.parts:
         places = _as_configured(config, root, places, notes)
@@ -218,7 +214,8 @@ def _label_of(image: Path, spellings: Spellings) -> Path:
         return image.with_suffix(".txt")
     above = Path(*parts[:at])
     labels = spellings.find(above, ("labels",), folder_too=True) or above / "labels"
-    return labels.joinpath(*parts[at + 1 :]).with_suffix(".txt")
+    path = labels.joinpath(*parts[at + 1 :]).with_suffix(".txt")
+    return spellings.find(labels, path.relative_to(labels).parts) or path
 
 
 def _stem(name: str) -> str:

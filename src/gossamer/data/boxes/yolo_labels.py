@@ -47,6 +47,9 @@ def _drawn(line: str, where: str, size: Size, names: tuple[str, ...], points: Ke
         points.boxes += 1
         words, values = words[:5], values[:5]
     polygon = len(words) >= 7 and len(words) % 2 == 1
+    if len(words) == 6 or (len(words) == 7 and values[6] > 1 and values[6].is_integer()):  # a track is no corner
+        what = f"{reprlib.repr(line)} has more than a box, as confidences and tracks"
+        raise DataError(f"{where}: {what}", _LINE, "cut off what stands behind the box")
     if not (len(words) == 5 or polygon) or not values[0].is_integer():
         raise DataError(f"{where}: {reprlib.repr(line)}", _LINE, "fix or remove the file")
     height, width = size

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gossamer.data.boxes.records import files_in, parse_number, split_of
 from gossamer.data.folder import folders
+from gossamer.data.spelling import spelling
 from gossamer.host.storage import open_regular
 from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES
@@ -42,10 +43,37 @@ def yolo_folders(root: Path) -> list[tuple[str, Path, Path]]:
     if parts or not names_file(root, tops):
         return parts
     beside = [(split_of(top.name), top, top) for top in tops if _labels_beside(top)]
+    beside = beside or [(split_of(top.name), top, labels) for top in tops if (labels := _labels_inside(top))]
     tops = [top for top in (root, root / "data", root / "images") if top.is_dir()]
     alone = [("", top, top) for top in tops if _labels_beside(top, nested=False)]
     nested = [("", top, top) for top in tops[::-1] if _labels_beside(top)]
-    return beside or alone[:1] or _folders_by_contents(root, below) or nested[:1]
+    inside = [("", top, labels) for top in tops[1:] if (labels := _labels_inside(top))]
+    return beside or alone[:1] or _folders_by_contents(root, below) or inside[:1] or nested[:1]
+
+
+class LabelFiles:
+    """The label files of a folder. paths: all of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paths: set[Path] = set()
+        self._by_spelling: dict[str, Path | None] = {}
+        for path in sorted(folder.rglob("*")):
+            is_names = path.stem in NAME_STEMS and path.parent == folder
+            if path.suffix.lower() != ".txt" or is_names or is_hidden(path.name):
+                continue
+            self.paths.add(path)
+            key = spelling(path.relative_to(folder).with_suffix("").as_posix())
+            self._by_spelling[key] = None if key in self._by_spelling else path
+
+    def of(self, name: str) -> Path:
+        """The label file of an image, by its path in its folder: a.txt, or as tools and other systems have it, A.TXT or
+        a.jpg.txt; that of the first kind where there is none."""
+        path = self.folder / Path(name).with_suffix(".txt")
+        if path in self.paths:
+            return path
+        stem = Path(name).with_suffix("").as_posix()
+        return self._by_spelling.get(spelling(stem)) or self._by_spelling.get(spelling(name)) or path
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
@@ -58,13 +86,27 @@ def _folders_by_contents(root: Path, below: Mapping[str, Path]) -> list[tuple[st
     images/ and annotations/, or labels/ beside the images themselves; [] where the names of the files do not match."""
     images = [below[name] for name in _IMAGES if name in below]
     for labels in (below[name] for name in _LABELS if name in below):
-        stems = {path.stem for path in islice(files_in(labels, ".txt"), _TRIED)}
-        if not any(_is_label(labels / f"{stem}.txt") for stem in stems):
-            continue
+        stems = _labelled_stems(labels)
         for folder in [*(each for each in images if each != labels), root]:
             if any(path.suffix.lower() in IMAGE_SUFFIXES and path.stem in stems for path in folder.iterdir()):
                 return [("", folder, labels)]
     return []
+
+
+def _labels_inside(top: Path) -> Path | None:
+    """The folder of labels in a folder of images, None where it has none of these images."""
+    below = _by_name(top)
+    for labels in (below[name] for name in _LABELS if name in below):
+        stems = _labelled_stems(labels)
+        if any(path.suffix.lower() in IMAGE_SUFFIXES and path.stem in stems for path in top.iterdir()):
+            return labels
+    return None
+
+
+def _labelled_stems(folder: Path) -> set[str]:
+    """The stems of the first text files of a folder where one of them is a label file, else none."""
+    texts = list(islice(files_in(folder, ".txt"), _TRIED))
+    return {path.stem for path in texts} if any(map(_is_label, texts)) else set()
 
 
 def names_file(root: Path, tops: Sequence[Path] = ()) -> Path | None:
@@ -77,9 +119,9 @@ def _labels_beside(folder: Path, *, nested: bool = True) -> bool:
     """Whether a folder has images with a label file of the same name beside them. nested: or a folder below it has, as CVAT
     keeps the folders of a task in obj_train_data/."""
     for top in islice(_below(folder), _WALKED) if nested else (folder,):
-        stems = {path.stem for path in files_in(top, ".txt")} - NAME_STEMS
-        names = (path for path in top.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES) if stems else iter(())
-        labelled = (path.with_suffix(".txt") for path in names if path.stem in stems)
+        texts = {path.stem: path for path in files_in(top, ".txt") if path.stem not in NAME_STEMS}
+        names = (path for path in top.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES) if texts else iter(())
+        labelled = (texts[path.stem] for path in names if path.stem in texts)
         if any(_is_label(path) for path in islice(labelled, _TRIED)):
             return True
     return False

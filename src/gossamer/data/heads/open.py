@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.data.csvfile import check_column, check_width, filled_splits, note_missing, read_lines, with_slashes
+from gossamer.data.csvfile import (
+    check_column,
+    check_width,
+    filled_splits,
+    name_split,
+    note_missing,
+    read_lines,
+    with_slashes,
+)
 from gossamer.data.folder import SPLIT_NAMES, printable_path
 from gossamer.data.heads.columns import Grid, LabelColumn, class_numbers, read_column
 from gossamer.data.heads.spec import HeadSpec
@@ -161,6 +169,8 @@ def read_grid(root: StrPath, columns: Sequence[str]) -> Grid:
     plain = [name.lower() if name.lower() in ("path", "split") else name for name in header]
     for wanted in ("path", *columns):
         check_column(path, plain, wanted, _ALLOWED, "fix the header or the heads")
+    notes: list[str] = []
+    name_split(path, plain, lines[1:], ("path", *columns), notes)
     lines_of: dict[str, list[tuple[int, list[str]]]] = {}
     spellings = Spellings()
     for number, cells in lines[1:]:
@@ -182,7 +192,6 @@ def read_grid(root: StrPath, columns: Sequence[str]) -> Grid:
             "remove one",
         )
         failed += [contradiction] * len(entries)  # none is known to be right
-    notes: list[str] = []
     note_skipped(path, failed, count, "lines", notes)
     if not kept:
         raise DataError(f"{path}: lists no images", _ALLOWED, "add lines below the header")
