@@ -38,8 +38,10 @@ def yolo_folders(root: Path) -> list[tuple[str, Path, Path]]:
             ("", images, labels)
         ]
     tops = [folder for folder in folders(root) if split_of(folder.name)]
-    inside = [(split_of(top.name), _by_name(top)) for top in tops]
-    parts = [(split, names["images"], names["labels"]) for split, names in inside if {"images", "labels"} <= set(names)]
+    in_split = [(split_of(top.name), _by_name(top)) for top in tops]
+    parts = [
+        (split, names["images"], names["labels"]) for split, names in in_split if {"images", "labels"} <= set(names)
+    ]
     if parts or not names_file(root, tops):
         return parts
     beside = [(split_of(top.name), top, top) for top in tops if _labels_beside(top)]
