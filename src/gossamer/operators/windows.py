@@ -6,6 +6,7 @@ A window is split into its places ("taps"): for each place, what all windows see
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,8 @@ def conv(node: OnnxNode, x: Array, weight: Array, bias: Array | None = None) -> 
     o, c_group, kh, kw = weight.shape
     if c != c_group * groups or o % groups:
         raise ValueError(f"weights {weight.shape} in {groups} groups do not fit {c} channels")
-    x, _, (oh, ow), strides, dilations = _prepare(node, x, (kh, kw), 0.0, ceil=False)
+    x, windows = _prepare(node, x, (kh, kw), 0.0, ceil=False)
+    (oh, ow), strides, dilations = windows.size, windows.strides, windows.dilations
     if c_group == 1 and groups > 1:
         result = _depthwise(x, weight, (oh, ow), strides, dilations)
     else:
@@ -76,56 +78,78 @@ def _depthwise(
 def max_pool(node: OnnxNode, x: Array) -> Array:
     """x (N, C, H, W) -> (N, C, oh, ow); padding never wins."""
     kernel = _pair(node, "kernel_shape", None)
-    x, _, size, strides, dilations = _prepare(node, x, kernel, -np.inf, ceil=bool(node.attributes.get("ceil_mode", 0)))
-    result = np.full((*x.shape[:2], *size), -np.inf, x.dtype)
-    for _, _, tap in _taps(x, kernel, size, strides, dilations):
+    x, windows = _prepare(node, x, kernel, -np.inf, ceil=bool(node.attributes.get("ceil_mode", 0)))
+    result = np.full((*x.shape[:2], *windows.size), -np.inf, x.dtype)
+    for _, _, tap in _taps(x, kernel, windows.size, windows.strides, windows.dilations):
         np.maximum(result, tap, out=result)
     return result
 
 
 def average_pool(node: OnnxNode, x: Array) -> Array:
     """x (N, C, H, W) -> (N, C, oh, ow)."""
-    kernel = _pair(node, "kernel_shape", None)
-    height, width = x.shape[2:]
-    ceil = bool(node.attributes.get("ceil_mode", 0))
-    x, (top, left, bottom, right), size, strides, dilations = _prepare(node, x, kernel, 0.0, ceil=ceil)
-    counted = np.zeros((1, 1, *x.shape[2:]), x.dtype)
-    if node.attributes.get("count_include_pad", 0):  # padding counts; the overhang of ceil_mode never does
-        counted[:, :, : top + height + bottom, : left + width + right] = 1
-    else:
-        counted[:, :, top : top + height, left : left + width] = 1
-    result = np.zeros((*x.shape[:2], *size), x.dtype)
-    for _, _, tap in _taps(x, kernel, size, strides, dilations):
+    kernel, sides = _pair(node, "kernel_shape", None), x.shape[2:]
+    x, windows = _prepare(node, x, kernel, 0.0, ceil=bool(node.attributes.get("ceil_mode", 0)))
+    result = np.zeros((*x.shape[:2], *windows.size), x.dtype)
+    for _, _, tap in _taps(x, kernel, windows.size, windows.strides, windows.dilations):
         result += tap
-    return result / sum(tap for _, _, tap in _taps(counted, kernel, size, strides, dilations))
+    pads_too = bool(node.attributes.get("count_include_pad", 0))
+    return result / windows.counted(sides, kernel, pads_too=pads_too).astype(x.dtype)
 
 
-def _prepare(
-    node: OnnxNode, x: Array, kernel: tuple[int, int], fill: float, *, ceil: bool
-) -> tuple[Array, tuple[int, int, int, int], tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """The padded input, its pads, the output size, strides and dilations of a sliding window."""
-    if x.ndim != 4:
-        raise Unsupported(f"an input with {x.ndim} axes; only (N, C, H, W) is known")
-    strides, dilations = _pair(node, "strides", (1, 1)), _pair(node, "dilations", (1, 1))
-    pads = top, left, bottom, right = _pads(node, x.shape[2:], kernel)
-    size, extra = [], []
-    for side, k, stride, dilation, before, after in zip(
-        x.shape[2:], kernel, strides, dilations, (top, left), (bottom, right)
-    ):
-        free = side + before + after - dilation * (k - 1) - 1
-        if free < 0:
-            raise ValueError(f"a window of {dilation * (k - 1) + 1} does not fit {side + before + after}")
-        steps = -(-free // stride) if ceil else free // stride
-        if ceil and steps * stride >= side + before:  # a window must start inside the image or the padding before it
-            steps -= 1
-        size.append(steps + 1)
-        extra.append(max(0, steps * stride - free))
-    check_size((*x.shape[:2], *size))
-    if any(pads) or any(extra):
-        wanted = ((0, 0), (0, 0), (top, bottom + extra[0]), (left, right + extra[1]))
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of a node lie on a map. pads: (top, left, bottom, right). size: how many, down and across. overhang:
+    rows and columns that the last ones of ceil_mode reach beyond the pads. strides, dilations: (down, across)."""
+
+    pads: tuple[int, int, int, int]
+    size: tuple[int, int]
+    overhang: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+
+    @classmethod
+    def of(cls, node: OnnxNode, shape: tuple[int, ...], kernel: tuple[int, int], *, ceil: bool) -> Windows:
+        """Of a map of `shape` (N, C, H, W). Raises Unsupported for attributes that are not known, ValueError where none fits."""
+        if len(shape) != 4:
+            raise Unsupported(f"an input with {len(shape)} axes; only (N, C, H, W) is known")
+        strides, dilations = _pair(node, "strides", (1, 1)), _pair(node, "dilations", (1, 1))
+        pads = _pads(node, shape[2:], kernel)
+        size, overhang = [], []
+        for side, k, stride, dilation, before, after in zip(shape[2:], kernel, strides, dilations, pads[:2], pads[2:]):
+            free = side + before + after - dilation * (k - 1) - 1
+            if free < 0:
+                raise ValueError(f"a window of {dilation * (k - 1) + 1} does not fit {side + before + after}")
+            steps = -(-free // stride) if ceil else free // stride
+            if (
+                ceil and steps * stride >= side + before
+            ):  # a window must start inside the image or the padding before it
+                steps -= 1
+            size.append(steps + 1)
+            overhang.append(max(0, steps * stride - free))
+        return cls(pads, (size[0], size[1]), (overhang[0], overhang[1]), strides, dilations)
+
+    def counted(self, sides: tuple[int, ...], kernel: tuple[int, int], *, pads_too: bool) -> Array:
+        """How many places of each window an average divides by: (1, 1, oh, ow) float32. pads_too: whether padding counts; the
+        overhang of ceil_mode never does."""
+        (top, left, bottom, right), (down, across), (height, width) = self.pads, self.overhang, sides
+        places = np.zeros((1, 1, top + height + bottom + down, left + width + right + across), np.float32)
+        if pads_too:
+            places[:, :, : top + height + bottom, : left + width + right] = 1
+        else:
+            places[:, :, top : top + height, left : left + width] = 1
+        return np.asarray(sum(tap for _, _, tap in _taps(places, kernel, self.size, self.strides, self.dilations)))
+
+
+def _prepare(node: OnnxNode, x: Array, kernel: tuple[int, int], fill: float, *, ceil: bool) -> tuple[Array, Windows]:
+    """The padded input, and where its windows lie."""
+    windows = Windows.of(node, x.shape, kernel, ceil=ceil)
+    check_size((*x.shape[:2], *windows.size))
+    (top, left, bottom, right), (down, across) = windows.pads, windows.overhang
+    if any(windows.pads) or any(windows.overhang):
+        wanted = ((0, 0), (0, 0), (top, bottom + down), (left, right + across))
         check_size(tuple(side + sum(pad) for side, pad in zip(x.shape, wanted)))
         x = np.pad(x, wanted, constant_values=fill)
-    return x, pads, (size[0], size[1]), strides, dilations
+    return x, windows
 
 
 def _taps(

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from gossamer.errors import InputError
 from gossamer.modelfile.onnx import OnnxNode
 from gossamer.operators.table import OPERATORS as NUMPY
-from gossamer.operators.windows import Unsupported
 from gossamer.shrink.graph import OnnxGraph
 from gossamer.shrink.qdq import BIAS_LIMIT, QuantisationChoice, one_scale, quantised_values, same_scale, weight_axis
 from gossamer.shrink.ranges import scale_and_zero
@@ -72,8 +71,16 @@ class TorchGraph:
             )
             try:
                 result = OPERATORS[node.op](node, *inputs) if computed else self._constant(node, inputs)
-            except (Unsupported, KeyError) as error:
-                self._refuse(node, str(error))
+            except (
+                ArithmeticError,
+                LookupError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as error:  # torch's own among them
+                if "memory" in str(error):  # too little of it is not the node's fault
+                    raise
+                self._refuse(node, " ".join(str(error).split())[:200])
             for name, value in zip(node.outputs, result if isinstance(result, tuple) else (result,)):
                 if name:
                     values[name] = rounded(name, value) if rounded is not None and isinstance(value, Tensor) else value

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gossamer.modelfile.onnx import TYPES, OnnxNode
-from gossamer.operators.windows import Unsupported
+from gossamer.operators.windows import Unsupported, Windows
 from gossamer.training.conv_gradients import conv2d
 
 Operator = Callable[..., Any]
@@ -43,22 +43,20 @@ def _pair(values: Any, default: int = 1) -> tuple[int, int]:
     return int(first), int(second)
 
 
-def _padded(node: OnnxNode, x: Tensor, value: float) -> tuple[Tensor, tuple[int, int]]:
-    """The map with what padding torch's windows cannot do, and the padding that they do."""
+def _padded(node: OnnxNode, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """The map with what padding torch's convolution cannot do, and the padding that it does."""
     if node.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
         raise Unsupported("auto_pad")
     top, left, bottom, right = node.attributes.get("pads") or (0, 0, 0, 0)
     if (top, left) == (bottom, right):
         return x, (top, left)
-    if node.attributes.get("ceil_mode", 0):
-        raise Unsupported("pads of two kinds with ceil_mode: a window could begin within them")
-    return F.pad(x, (left, right, top, bottom), value=value), (0, 0)
+    return F.pad(x, (left, right, top, bottom)), (0, 0)
 
 
 def _conv(node: OnnxNode, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if x.dim() != 4:
         raise Unsupported(f"an input with {x.dim()} axes")
-    x, pads = _padded(node, x, 0.0)
+    x, pads = _padded(node, x)
     at = node.attributes
     return conv2d(
         x, tensor(weight, x), None if bias is None else tensor(bias, x), _pair(at.get("strides")), pads,
@@ -83,21 +81,29 @@ def _conv_transpose(node: OnnxNode, x: Tensor, weight: Tensor, bias: Tensor | No
 
 
 def _max_pool(node: OnnxNode, x: Tensor) -> Tensor:
-    at, (x, pads) = node.attributes, _padded(node, x, -math.inf)
-    return F.max_pool2d(
-        x, _pair(at["kernel_shape"]), _pair(at.get("strides")), pads, _pair(at.get("dilations")), bool(at.get("ceil_mode", 0))
-    )  # fmt: skip
+    x, windows = _windowed(node, x, -math.inf)
+    result = F.max_pool2d(x, _pair(node.attributes["kernel_shape"]), windows.strides, 0, windows.dilations)
+    return result[..., : windows.size[0], : windows.size[1]]
 
 
 def _average_pool(node: OnnxNode, x: Tensor) -> Tensor:
-    at, before = node.attributes, x
-    counted = bool(at.get("count_include_pad", 0))
-    x, pads = _padded(node, x, 0.0)
-    if _pair(at.get("dilations")) != (1, 1) or (x is not before and not counted):
-        raise Unsupported("dilations, or pads of two kinds that are not counted")
-    return F.avg_pool2d(
-        x, _pair(at["kernel_shape"]), _pair(at.get("strides")), pads, bool(at.get("ceil_mode", 0)), counted
-    )  # fmt: skip
+    kernel, sides = _pair(node.attributes["kernel_shape"]), tuple(x.shape[2:])
+    x, windows = _windowed(node, x, 0.0)
+    if windows.dilations != (1, 1):
+        raise Unsupported("dilations")
+    sums = F.avg_pool2d(x, kernel, windows.strides, divisor_override=1)[..., : windows.size[0], : windows.size[1]]
+    counted = windows.counted(sides, kernel, pads_too=bool(node.attributes.get("count_include_pad", 0)))
+    return sums / torch.from_numpy(counted).to(x)
+
+
+def _windowed(node: OnnxNode, x: Tensor, value: float) -> tuple[Tensor, Windows]:
+    """The padded map, and where a pool's windows lie: torch pads by half a window at most, and alike on both sides."""
+    kernel, ceil = _pair(node.attributes["kernel_shape"]), bool(node.attributes.get("ceil_mode", 0))
+    windows = Windows.of(node, tuple(x.shape), kernel, ceil=ceil)
+    (top, left, bottom, right), (down, across) = windows.pads, windows.overhang
+    if any(windows.pads) or any(windows.overhang):
+        x = F.pad(x, (left, right + across, top, bottom + down), value=value)
+    return x, windows
 
 
 def _gemm(node: OnnxNode, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
