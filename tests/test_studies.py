@@ -14,10 +14,12 @@ from torch import nn
 from gossamer.analysis.cost import cost
 from gossamer.errors import SettingsError
 from gossamer.networks import create_model
+from gossamer.networks.published import published_top1
+from gossamer.runtime import native
 
 pytest.importorskip("matplotlib")
 
-from studies import frame, relu_manifold, timing, training
+from studies import frame, relu_manifold, survey, timing, training
 from studies.bottleneck import VARIANTS
 from studies.guidelines import candidates
 
@@ -126,3 +128,45 @@ def test_training_learns_and_times_are_positive() -> None:
     assert training.train(model, images, epochs=20, seed=0) > 0.95
     (time,) = timing.measure([(model, (1, 3, 32, 32))], rounds=3)
     assert 0 < time.low <= time.median <= time.high
+
+
+@pytest.mark.skipif(not native.LIBRARY.is_file(), reason="the native engine is not built: make engine")
+def test_the_survey_measures_each_network_once_and_says_what_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(survey.native, "NATIVE_BFLOAT16", ())
+    lines: list[str] = []
+    (row,) = survey.survey(["lenet5", "vgg11"], tmp_path, 2, lines.append)  # the second one is not light
+    assert len(lines) == 1 and row["network"] == "lenet5" and row["top1"] == "" and row["parameters"] == "145856"
+    assert all(float(row[f"ms_{one}"]) > 0 for one in ("float32", "int8")) and row["ms_bf16"] == "not available"
+    page = (tmp_path / "survey.md").read_text()
+    assert (
+        f"| lenet5 | 1x32x32 | not known | 0.5 | 0.15 | {row['ms_float32']} | not available | {row['ms_int8']} |"
+        in page
+    )
+    written = (tmp_path / "survey.csv").read_text()
+    assert survey.known_rows(tmp_path / "survey.csv", row["machine"]) == {"lenet5": row}
+    assert not survey.known_rows(tmp_path / "survey.csv", "another machine")
+
+    def fail(*given: object) -> None:
+        raise AssertionError("it is measured already")
+
+    monkeypatch.setattr(survey, "row_of", fail)
+    assert survey.survey(["lenet5"], tmp_path, 2, lines.append) == [row] and len(lines) == 1
+    assert (tmp_path / "survey.csv").read_text() == written
+
+
+def test_the_survey_has_the_published_accuracy_and_says_that_a_machine_was_busy() -> None:
+    known = published_top1("mobilenetv2_100")
+    assert known is not None
+    row = dict.fromkeys(survey.COLUMNS, "1") | {
+        "network": "mobilenetv2_100",
+        "top1": known.text,
+        "source": known.source,
+    }
+    rows = [{**row, "load": "0.0"}, {**row, "network": "slower", "ms_float32": "2", "load": "7.5"}]
+    page = survey.markdown(rows)
+    assert f"| {known.text} |" in page and known.source in page
+    assert "other programs were at work for 1 of 2 rows (a load of up to 7.5)" in page
+    assert page.index("| mobilenetv2_100 |") < page.index("| slower |")
+    assert "no other program was at work" in survey.markdown(rows[:1])

@@ -39,12 +39,15 @@ DENSE = ((64, 3, 4, 28), (256, 1, 4, 28), (256, 3, 2, 14))
 
 
 class NetworkTimes:
-    """Milliseconds and bytes by network and precision, those of this machine kept. notes: what went wrong with keeping."""
+    """Milliseconds and bytes by network and precision, those of this machine kept. notes: what went wrong with keeping.
 
-    def __init__(self, runtime: str, threads: int) -> None:
-        self.runtime, self.threads = runtime, threads
+    keep: whether earlier times are taken and new ones kept in the user's cache; a table of one day takes none of another.
+    """
+
+    def __init__(self, runtime: str, threads: int, keep: bool = True) -> None:
+        self.runtime, self.threads, self.keep = runtime, threads, keep
         self._machine = machine_key(threads)
-        known, line = read_times(NAME)
+        known, line = read_times(NAME) if keep else ({}, "")
         self.notes = [line] if line else []
         self._known: dict[str, float] = dict(known.get(self._machine, {}))
         self._version = ""
@@ -170,6 +173,8 @@ class NetworkTimes:
             self._write()
 
     def _write(self) -> None:
+        if not self.keep:
+            return
         known, _ = read_times(NAME)  # another process may have added to it
         line = keep_times(known, self._machine, {**known.get(self._machine, {}), **self._known}, NAME)
         if line and line not in self.notes:
