@@ -19,7 +19,7 @@ from gossamer.runtime import native
 
 pytest.importorskip("matplotlib")
 
-from studies import frame, relu_manifold, survey, timing, training
+from studies import compression, frame, relu_manifold, survey, timing, training
 from studies.bottleneck import VARIANTS
 from studies.guidelines import candidates
 
@@ -170,3 +170,44 @@ def test_the_survey_has_the_published_accuracy_and_says_that_a_machine_was_busy(
     assert "other programs were at work for 1 of 2 rows (a load of up to 7.5)" in page
     assert page.index("| mobilenetv2_100 |") < page.index("| slower |")
     assert "no other program was at work" in survey.markdown(rows[:1])
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not native.LIBRARY.is_file(), reason="the native engine is not built: make engine")
+def test_the_study_of_compression_makes_every_step_and_trains_nothing_twice(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compression, "LEAST", 0.02)
+    words = ["--data", str(image_folder), "--folder", str(tmp_path / "runs"), "--minutes", "0.05", "--nets", "resnet18"]
+    rows = compression.main([*words, "--out", str(tmp_path)])
+    assert [row["step"] for row in rows] == list(compression.STEPS)
+    by_step = {row["step"]: row for row in rows}
+    assert all(float(row["ms"]) > 0 and float(row["mb"]) > 0 for row in rows)
+    assert float(by_step["int8"]["mb"]) < 0.6 * float(by_step["the network"]["mb"])
+    assert float(by_step["prune"]["ms"]) < 0.8 * float(by_step["the network"]["ms"])
+    assert float(by_step["all"]["mb"]) < float(by_step["prune"]["mb"])
+    assert float(by_step["distil"]["mb"]) < 0.6 * float(by_step["the network"]["mb"])
+    assert all(float(row["low"]) <= float(row["points_lost"]) <= float(row["high"]) for row in rows[1:])
+    page = (tmp_path / "compression.md").read_text()
+    assert page.count("| resnet18 |") == len(rows) and "12 validation" not in page and "36 validation images" in page
+
+    def train_again(*given: object, **more: object) -> None:
+        raise AssertionError("it is trained already")
+
+    monkeypatch.setattr(compression, "train", train_again)
+    monkeypatch.setattr(compression.gossamer, "prune", train_again)
+    again = compression.main([*words, "--out", str(tmp_path)])
+    assert [row["accuracy"] for row in again] == [row["accuracy"] for row in rows]
+
+
+def test_the_study_of_compression_claims_what_the_images_tell() -> None:
+    row = dict.fromkeys(compression.COLUMNS, "1") | {"network": "vgg11", "points_lost": "3.0", "note": ""}
+    rows = [
+        {**row, "step": "the network", "points_lost": "", "low": "", "high": ""},
+        {**row, "step": "prune", "low": "0.5", "high": "5.5"},
+        {**row, "step": "int8", "low": "-1.0", "high": "7.0"},
+    ]
+    page = compression.markdown(rows, 2, 500, 6.0)
+    assert "3.0 (0.5 to 5.5)" in page and "a load of 6.0" in page and "500 validation images" in page
+    assert page.rstrip().endswith("Differences that the images tell from none: prune of vgg11 (-3.0).")
+    assert "from none: none." in compression.markdown(rows[2:], 2, 500, None)
