@@ -2,6 +2,7 @@
 
     python benchmarks/shrink.py --run runs/flowers
     python benchmarks/shrink.py --run runs/flowers --trap 0 --json result.json
+    python benchmarks/shrink.py --run runs/flowers --curve picture.svg --minutes 10 --folder SCRATCH
 
 --run: a trained run; its training images calibrate every side and its validation images score them. --trap SEED rescales
 every residual stream of the float network by random powers of two from 2^-3 to 2^3 per channel, which changes no output
@@ -9,7 +10,8 @@ and is how real networks come. Sides: ours with weights of 8 and of 7 bits, ONNX
 channel (both after its own pre-processing), NNCF by default, with its slower bias correction and with accuracy control, where it
 is installed. Times are of ONNX Runtime, batch 1, one thread, each measurement a process of its own, the files in turn: the
 median over the rounds with its extremes. Ours and the float file are timed in the native engine as well, as this processor runs
-it and with GOSSAMER_ISA=avx2, where 7 bits are for.
+it and with GOSSAMER_ISA=avx2, where 7 bits are for. --curve draws accuracy against milliseconds of three pipelines that prune and
+quantise (pipelines.py), over the --fractions of the run's milliseconds.
 """
 
 from __future__ import annotations
@@ -306,6 +308,27 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join([*lines, *format_table(header, rows), *problems])
 
 
+def draw_curves(options: argparse.Namespace) -> int:
+    """The picture of the three pipelines, and its table."""
+    import pipelines
+    from gossamer.charts.chart_file import check_chart_path, write_chart
+    from gossamer.host.progress import PlainLines
+
+    check_chart_path(options.curve)
+    if not options.folder:
+        raise SystemExit("--curve without --folder: the trainings have to lie somewhere")
+    folder = Path(options.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = pipelines.curves(
+        options.run, options.fractions, options.minutes, options.count, options.scored, options.rounds, folder, PlainLines(sys.stderr)
+    )  # fmt: skip
+    write_chart(options.curve, pipelines.picture(result))
+    print(pipelines.text(result))
+    if options.json:
+        Path(options.json).write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", help="a trained run")
@@ -316,7 +339,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="write the result there")
     parser.add_argument("--time", metavar="FILE", help=argparse.SUPPRESS)
     parser.add_argument("--time-engine", metavar="FILE", help=argparse.SUPPRESS)
+    parser.add_argument("--time-openvino", metavar="FILE", help=argparse.SUPPRESS)
+    parser.add_argument("--curve", metavar="SVG", help="draw three pipelines that prune and quantise")
+    parser.add_argument(
+        "--fractions", type=float, nargs="+", default=[1, 0.7, 0.5, 0.35], help="of the run's milliseconds"
+    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="of each training of --curve (default 10)")
+    parser.add_argument("--folder", help="where the trainings of --curve lie; what was begun goes on")
     options = parser.parse_args(arguments)
+    if options.time_openvino:
+        from pipelines import time_in_openvino
+
+        time_in_openvino(options.time_openvino)
+        return 0
     if options.time:
         time_file(options.time)
         return 0
@@ -325,6 +360,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if not options.run:
         parser.error("--run is needed")
+    if options.curve:
+        return draw_curves(options)
     with tempfile.TemporaryDirectory() as folder:
         result = compare(options.run, options.count, options.scored, options.rounds, options.trap, Path(folder))
     print(text(result))

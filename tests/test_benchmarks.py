@@ -304,3 +304,55 @@ def prune_json(changes: object) -> str:
     from gossamer.networks.changes import changes_to_json
 
     return changes_to_json(changes)  # type: ignore[arg-type]
+
+
+def test_three_pipelines_are_one_picture_compared_at_equal_scores() -> None:
+    pipelines = importlib.import_module("pipelines")
+
+    def point(kind: str, fraction: float, score: float, ms: float) -> dict[str, Any]:
+        return {"pipeline": kind, "fraction": fraction, "score": score, "ms": ms, "ms_of_rounds": [ms, 2 * ms]}
+
+    rows = [point(pipelines.OURS, 1, 0.8, 1.0), point(pipelines.OURS, 0.5, 0.6, 0.5)]
+    rows += [point(pipelines.ORT, 1, 0.7, 3.0), point(pipelines.ORT, 0.5, 0.5, 2.0)]
+    rows += [point(pipelines.OPENVINO, 1, 0.4, 0.1)]
+    common = {"run": "runs/x", "minutes": 3, "metric": "accuracy", "images": 500, "calibrated_on": 128}
+    result = {**common, "problems": {"Torch-Pruning at 0.3": "none"}, "rows": rows}
+    assert pipelines.at_equal_score(result, pipelines.ORT) == pytest.approx(0.75 / 3.0)  # at 70 %
+    assert np.isnan(pipelines.at_equal_score(result, pipelines.OPENVINO)), "it never comes to our lowest score"
+    text = pipelines.text(result)
+    assert "ours over Torch-Pruning, ONNX Runtime: 0.25" in text and text.endswith("Torch-Pruning at 0.3: none")
+    chart = pipelines.picture(result)
+    assert chart.count("<circle") == len(rows) + 3 and chart.count('class="line') == 2
+    assert "gossamer: 60.0 at 0.500, 80.0 at 1.00" in chart
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not LIBRARY.is_file(), reason="the native engine is not built: make engine")
+def test_pipelines_are_timed_where_they_are_at_home_and_peers_may_be_missing(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    shrink = importlib.import_module("shrink")
+    from gossamer.training.loop import train
+    from tests.test_trainer import small
+
+    write_image_folder(tmp_path / "data", each=12)
+    run = train(small(tmp_path / "data", tmp_path / "run", net="resnet18", width=0.25, epochs=1)).path
+    words = ["--run", str(run), "--curve", str(tmp_path / "curve.svg"), "--json", str(tmp_path / "curve.json")]
+    words += [
+        "--folder",
+        str(tmp_path / "runs"),
+        "--fractions",
+        "1",
+        "0.7",
+        "--minutes",
+        "0.02",
+        "--rounds",
+        "1",
+        "--count",
+        "16",
+    ]
+    assert shrink.main(words) == 0
+    result = json.loads((tmp_path / "curve.json").read_text())
+    names = {(row["pipeline"], row["fraction"]) for row in result["rows"]}
+    assert {("gossamer", 1), ("gossamer", 0.7), ("Torch-Pruning, ONNX Runtime", 1)} <= names
+    assert len(names) + len(result["problems"]) >= 5 and all(row["ms"] > 0 for row in result["rows"])
+    assert (tmp_path / "curve.svg").read_text().startswith("<svg")

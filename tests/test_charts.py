@@ -18,7 +18,7 @@ from gossamer.charts.confusion import confusion_chart
 from gossamer.charts.intervals import Interval, KeyEntry, interval_chart
 from gossamer.charts.lines import Series, line_chart
 from gossamer.charts.rates import RateAxis, RateCurve, rate_chart
-from gossamer.charts.scatter import LabelledPoint, pareto_chart, predicted_against_true
+from gossamer.charts.scatter import LabelledPoint, curves_chart, pareto_chart, predicted_against_true
 from gossamer.charts.stages import stage_chart, stage_series, stage_table
 from gossamer.charts.svg import Markup
 from gossamer.cli.main import main
@@ -36,6 +36,7 @@ CHARTS: dict[str, Callable[[str], Markup]] = {
     ),
     "rates": lambda name: rate_chart(name, [RateCurve([0, 1], [1, 0], "a")], RateAxis(name, 3), name, ring=(0.1, 0.5)),
     "scatter": lambda name: predicted_against_true(name, np.array([1.0, 2.0]), np.array([1.5, np.nan])),
+    "curves": lambda name: curves_chart(name, {name: [(1, 2), (3, 4)], "b": [(2, 2)]}, name, name),
     "pareto": lambda name: pareto_chart(name, [LabelledPoint(name, 1, 2, True), LabelledPoint("b", 3, 4)], name, name),
     "confusion": lambda name: confusion_chart(np.array([[3, 1], [0, 2]]), [name, "b"]),
     "large confusion": lambda name: confusion_chart(np.eye(40, dtype=np.int64), [name] * 40, name),

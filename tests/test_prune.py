@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from gossamer.networks import create_model
 from gossamer.networks.changes import apply_changes, keep_channels, parse_changes
 from gossamer.networks.registry import traits
 from gossamer.run import Run
-from gossamer.shrink import importance, solve
+from gossamer.shrink import importance, outcome, solve
 from gossamer.shrink.edits import check_removal, removable, removal, without
 from gossamer.shrink.limits import parse_limit
 from gossamer.shrink.solve import choose_widths, narrowest
@@ -306,6 +307,37 @@ def test_a_pruned_run_begins_with_the_weights_that_are_left(
         source = tmp_path / name
 
 
+def test_a_training_without_a_teacher_learns_from_labels_alone(parent: Path, tmp_path: Path) -> None:
+    taught = load_run(parent).settings.replace(teacher="x", distil="kl", distil_temperature=2.0, teacher_cache="1M")
+    for settings in (load_run(parent).settings, taught):
+        with_run, _ = outcome.settings_after(settings, Run.open(parent), tmp_path, 1.0, "best", "narrowed")
+        alone, _ = outcome.settings_after(settings, Run.open(parent), tmp_path, 1.0, "best", "narrowed", teacher=False)
+        assert (with_run.teacher, with_run.distil) == (str(parent), settings.distil)
+        assert (alone.teacher, alone.distil, alone.distil_temperature, alone.teacher_cache) == ("", "auto", 4.0, "")
+
+
+@pytest.mark.full
+def test_a_run_is_pruned_without_a_teacher(parent: Path, tmp_path: Path) -> None:
+    words = ["prune", str(parent), "--out", str(tmp_path / "run"), "--macs", "0.6", "--minutes", "0.005"]
+    assert cli.main([*words, "--importance", "norm", "--no-teacher"]) == 0
+    run = Run.open(tmp_path / "run")
+    assert run.settings.teacher == "" and run.settings.weights == str(Run.open(parent).weights("best"))
+
+
+def test_a_run_of_few_epochs_is_told_that_a_narrower_network_may_be_better(
+    narrow: tuple[Path, Any], parent: Path, tmp_path: Path
+) -> None:
+    from gossamer.shrink.prune import SHORT, short_run
+
+    (line,) = [note for note in narrow[1].notes if "narrower network from the start" in note]
+    assert "trained for 1 epoch only" in line and line in narrow[1].text()
+    assert short_run(Run.open(narrow[0])) == [], "it began with weights: its own epochs say nothing"
+    shutil.copytree(parent, tmp_path / "long")
+    rows = [{**json.loads(one), "epoch": SHORT} for one in (parent / "metrics.jsonl").read_text().splitlines()]
+    (tmp_path / "long/metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    assert short_run(Run.open(tmp_path / "long")) == []
+
+
 @pytest.mark.full
 def test_a_pruned_run_exports_compiles_and_verifies(narrow: tuple[Path, Any], tmp_path: Path) -> None:
     pytest.importorskip("onnx")
@@ -384,8 +416,6 @@ def test_bad_input_is_one_line(case: str, parent: Path, tmp_path: Path, capsys: 
     elif case == "out is a file":
         out.write_text("x")
     elif case in ("data gone", "state gone"):
-        import shutil
-
         shutil.copytree(parent, tmp_path / "copy")
         source = str(tmp_path / "copy")
         if case == "state gone":

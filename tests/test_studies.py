@@ -19,7 +19,7 @@ from gossamer.runtime import native
 
 pytest.importorskip("matplotlib")
 
-from studies import compression, frame, relu_manifold, survey, timing, training
+from studies import compression, frame, relu_manifold, reviews, survey, timing, training
 from studies.bottleneck import VARIANTS
 from studies.guidelines import candidates
 
@@ -211,3 +211,17 @@ def test_the_study_of_compression_claims_what_the_images_tell() -> None:
     assert "3.0 (0.5 to 5.5)" in page and "a load of 6.0" in page and "500 validation images" in page
     assert page.rstrip().endswith("Differences that the images tell from none: prune of vgg11 (-3.0).")
     assert "from none: none." in compression.markdown(rows[2:], 2, 500, None)
+
+
+def test_reviews_say_what_became_of_each_finding_and_defend_each_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reviews, "FOLLOWERS", {"mobilenetv1_100": "mobilenetv2_100", "squeezenet1_0": "squeezenet1_1"})
+    reviews.main(["--out", str(tmp_path)], names=lambda: ["mobilenetv2_100", "squeezenet1_0"])
+    page = (tmp_path / "reviews.md").read_text()
+    assert page.strip() == capsys.readouterr().out.strip()
+    rows = {tuple(line.split(" | ")[:2]): line for line in page.splitlines() if line.startswith("| ")}
+    assert "mobilenetv2_100: gone" in rows["| mobilenetv1_100", "missing-shortcut"]
+    assert "1 of 2 networks draw a warning, none more than 2." in page  # MobileNetV2 draws none
+    kernel = rows["| squeezenet1_0", "large-first-kernel"]
+    assert kernel.count("|") == 6 and "above" in kernel  # the figure beside the threshold, and its reason

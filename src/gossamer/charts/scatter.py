@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from gossamer.host import text
 
 DOTS = 1000  # at most, evenly of all: more are a blot, and megabytes
 LEFT, RIGHT, TOP, HEIGHT = 50, WIDTH - 12, 10, 300
+COLOURS = ("a", "b", "c")  # classes of chart.css
 CHARACTER = 6.5  # units: width of a character of a label, on average
 LINE = 14.0  # units: height of a line of text
 FAR = 3.0  # times the largest x that the end of a spread is, from which it is left outside the axis
@@ -119,6 +120,35 @@ def pareto_chart(
         parts.append(element("line", **ends_of_key, class_="line thick a"))
         parts.append(label(spread, LEFT + 12, height - 4, class_="soft"))
     listed = "; ".join(f"{_in_words(point)}{', on the front' * point.front}" for point in points)
+    return chart(WIDTH, height, f"{name}: {up} by {across}. {listed}.", *parts)
+
+
+def curves_chart(name: str, curves: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str) -> Markup:
+    """Curves through points (x, y), three at most, with their names below. across, up: what the axes show, with the unit."""
+    assert len(curves) <= len(COLOURS), "a colour each"
+    points = [point for some in curves.values() for point in some]
+    if not points:
+        return empty_chart(name)
+    x = _padded([point[0] for point in points], LEFT, RIGHT)
+    y = _padded([point[1] for point in points], HEIGHT - 40, 30)
+    parts = _grid(x, y)
+    height = HEIGHT
+    for (called, some), colour in zip(curves.items(), COLOURS):
+        ordered = sorted(some)
+        if len(ordered) > 1:
+            parts.append(element("path", d=path([(x(a), y(b)) for a, b in ordered]), class_=f"line {colour}"))
+        for a, b in ordered:
+            note = tooltip(f"{called}: {text.significant(a)}, {text.significant(b)}")
+            parts.append(element("circle", note, cx=x(a), cy=y(b), r=4.5, class_=f"fill {colour}"))
+        height += 18
+        parts.append(element("circle", cx=LEFT, cy=height - 8, r=4.5, class_=f"fill {colour}"))
+        parts.append(label(called, LEFT + 12, height - 4, class_="soft"))
+    parts.append(label(up, LEFT - 6, 14, class_="soft halo"))
+    parts.append(label(across, RIGHT, HEIGHT - 6, class_="soft", text_anchor="end"))
+    listed = "; ".join(
+        f"{called}: " + ", ".join(f"{text.significant(b)} at {text.significant(a)}" for a, b in sorted(some))
+        for called, some in curves.items()
+    )
     return chart(WIDTH, height, f"{name}: {up} by {across}. {listed}.", *parts)
 
 

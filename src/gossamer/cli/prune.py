@@ -39,6 +39,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="remove channels alone; by default residual blocks may go as a whole",
     )
+    parser.add_argument(
+        "--no-teacher",
+        dest="teacher",
+        action="store_false",
+        help="train on the labels alone; by default the run teaches, which takes part of the minutes",
+    )
     add_which(parser, "the run")
 
 
@@ -63,5 +69,6 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
         threads=options.threads,
         which=options.which,
         drop_blocks=options.drop_blocks,
+        teacher=options.teacher,
         progress=progress,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,14 +33,26 @@ def check_new_run(out: str | os.PathLike[str], what: str) -> None:
 
 
 def settings_after(
-    settings: Settings, run: Run, out: str | os.PathLike[str], minutes: float, which: str, what: str
+    settings: Settings,
+    run: Run,
+    out: str | os.PathLike[str],
+    minutes: float,
+    which: str,
+    what: str,
+    teacher: bool = True,
 ) -> tuple[Settings, list[str]]:
-    """The settings of a training with the run as teacher, and lines on what is dropped. what: became of layers, "narrowed"."""
+    """The settings of a training that goes on from the run, and lines on what is dropped.
+
+    what: became of layers, "narrowed". teacher: whether the run teaches, or nothing does.
+    """
     notes = []
     if settings.freeze != Settings().freeze:
         notes.append(f"freeze {settings.freeze} is dropped: what was {what} has to be trained")
     changed: dict[str, Any] = {"out": os.fspath(out), "weights": str(run.weights(which)), "minutes": minutes}
-    changed["teacher"] = str(run.path)
+    changed["teacher"] = str(run.path) if teacher else ""
+    if not teacher:  # how a teacher was learnt from says nothing without one
+        fields = [field.name for field in dataclasses.fields(Settings) if field.name.startswith(("distil", "teacher_"))]
+        changed |= {name: getattr(Settings(task=settings.task), name) for name in fields}
     return settings.replace(**changed, epochs=None, freeze=Settings().freeze, eval_every=None), notes
 
 

@@ -26,6 +26,7 @@ from gossamer.training.network import changes_of
 from gossamer.training.restore import load_run, same_data
 
 MINUTES = 20.0
+SHORT = 10.0  # epochs of a run, below which a narrower network from the start was 3 points better (benchmarks/README.md, 5 epochs)
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,15 @@ def prune(
     threads: int = 1,
     which: str = "best",
     drop_blocks: bool = True,
+    teacher: bool = True,
     progress: Progress = SILENT,
 ) -> Pruned:
     """Remove channels of a run's network until it keeps the limits, and train it on into the new run folder `out`.
 
     latency, macs, size: a fraction of what the network takes now (0.5) or a number with a unit ("1.2ms", "100M", "2MB");
     at least one. Milliseconds are measured in the native engine with `threads`. minutes: of training afterwards, with the
-    run's own settings from the start of its schedule (Renda et al. 2020, 2003.02389), and the run as teacher. importance: taylor (of the loss on
+    run's own settings from the start of its schedule (Renda et al. 2020, 2003.02389). teacher: whether the run teaches in it, which
+    takes part of the minutes. importance: taylor (of the loss on
     training images), norm or bn-scale. which: the checkpoint of the run. drop_blocks: whether residual blocks with an identity
     shortcut may go as a whole.
     Raises InputError for what cannot be used and for a limit that is met already, VerificationError where a limit cannot be
@@ -117,7 +120,8 @@ def prune(
     data = same_data(loaded.run)
     loaded.task.prepare(data)
     narrow = narrow_network(loaded, data, limits, importance, threads, progress, drop_blocks)
-    settings, notes = training_settings(loaded.settings, loaded.run, out, minutes, which)
+    settings, notes = training_settings(loaded.settings, loaded.run, out, minutes, which, teacher)
+    notes += short_run(loaded.run)
     for line in (*narrow.steps, *notes):
         progress.say(line)
     changes: tuple[Change, ...] = (*changes_of(loaded.run), *narrow.changes)
@@ -159,10 +163,22 @@ def _check(
 
 
 def training_settings(
-    settings: Settings, run: Run, out: str | os.PathLike[str], minutes: float, which: str
+    settings: Settings, run: Run, out: str | os.PathLike[str], minutes: float, which: str, teacher: bool = True
 ) -> tuple[Settings, list[str]]:
     """The settings of the training that follows, and lines on what is dropped."""
-    return settings_after(settings, run, out, minutes, which, "narrowed")
+    return settings_after(settings, run, out, minutes, which, "narrowed", teacher)
+
+
+def short_run(run: Run) -> list[str]:
+    """A line where a run has seen so little that pruning it may not be the best use of the minutes."""
+    rows = run.metrics()
+    epochs = rows[-1].get("epoch") if rows else None
+    if run.settings.weights or not isinstance(epochs, (int, float)) or not 0 < epochs < SHORT:
+        return []
+    return [
+        f"the run was trained for {counted(round(float(epochs), 1), 'epoch')} only: a narrower network from the start may come out better in "
+        "the same minutes (gossamer train with a smaller --width); compare them, or train the run longer first"
+    ]
 
 
 def _result(
