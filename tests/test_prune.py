@@ -400,6 +400,8 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "out is a file": (["--macs", "0.5"], 2, "is a file"),
     "data gone": (["--macs", "0.5"], 2, "images"),
     "state gone": (["--macs", "0.5"], 2, "best.safetensors"),
+    "nan": (["--macs", "0.5"], 2, "a finite loss"),
+    "nan norm": (["--macs", "0.5", "--importance", "norm"], 2, "importance norm that is NaN"),
 }
 
 
@@ -415,11 +417,15 @@ def test_bad_input_is_one_line(case: str, parent: Path, tmp_path: Path, capsys: 
         out = parent
     elif case == "out is a file":
         out.write_text("x")
-    elif case in ("data gone", "state gone"):
+    elif case in ("data gone", "state gone", "nan", "nan norm"):
         shutil.copytree(parent, tmp_path / "copy")
         source = str(tmp_path / "copy")
         if case == "state gone":
             (tmp_path / "copy/best.safetensors").unlink()
+        elif case.startswith("nan"):
+            state, facts = Run.open(parent).load_state("best")
+            first = next(name for name in state if name.endswith("weight"))
+            Run.open(source).save_state("best", {**state, first: torch.full_like(state[first], float("nan"))}, facts)
         else:
             settings = (tmp_path / "copy/settings.yaml").read_text().splitlines()
             lines = [f"data: {tmp_path / 'nowhere'}" if line.startswith("data:") else line for line in settings]

@@ -93,7 +93,7 @@ def average_pool(node: OnnxNode, x: Array) -> Array:
     for _, _, tap in _taps(x, kernel, windows.size, windows.strides, windows.dilations):
         result += tap
     pads_too = bool(node.attributes.get("count_include_pad", 0))
-    return result / windows.counted(sides, kernel, pads_too=pads_too).astype(x.dtype)
+    return np.asarray(result / windows.counted(sides, kernel, pads_too=pads_too).astype(x.dtype))
 
 
 @dataclass(frozen=True)

@@ -41,12 +41,16 @@ def channel_importance(
 ) -> list[Numbers]:
     """For each group a number per channel, 0 or more, then for each block one; larger matters more. kind: a name in `KINDS`.
 
-    Raises InputError where the loss is not finite, or a network has no norms for `bn-scale`, and what reading images raises.
+    Raises InputError where the loss or a weight is not finite, or a network has no norms for `bn-scale`, and what reading images raises.
     """
     if kind == "taylor":
         values, change = _taylor(network, groups, task, data, preprocess, progress, blocks)
     else:
         values, change = KINDS[kind](network, groups), [0.0] * len(blocks)
+    if not all(np.isfinite(one).all() for one in values):
+        raise InputError(
+            f"importance {kind} that is NaN or infinite", "finite weights and gradients", "train the run anew"
+        )
     return [*values, *block_importance(blocks, values, change)]
 
 
@@ -86,7 +90,7 @@ def _taylor(
         model.zero_grad(set_to_none=True)
         loss = task.loss(model(images), targets, images).mean()
         if not bool(torch.isfinite(loss)):
-            raise InputError(f"a loss of {float(loss)} on training images", "a finite loss", "train the run anew")
+            raise InputError(f"a loss of {float(loss.detach())} on training images", "a finite loss", "train the run anew")
         torch.autograd.backward(loss)
 
         def change(name: str, axis: int) -> Numbers:
