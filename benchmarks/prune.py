@@ -2,10 +2,13 @@
 
     python benchmarks/prune.py --run runs/flowers --latency 0.5 --minutes 20 --folder pruned --json result.json
 
---run: a trained run. Sides, all trained with the run as teacher, its settings and --minutes, but where said otherwise:
+--run: a trained run. Sides, all trained with the run as teacher, its settings and --minutes, but where it is said otherwise:
 
 * unpruned: the run itself with the same extra minutes, as a control;
 * gossamer: `gossamer prune --latency`;
+* gossamer, no teacher: with --no-teacher, so that all of the minutes go into the pruned network;
+* gossamer, early: the network trained from the start for a quarter of all the minutes, pruned, and trained for the rest
+  without a teacher: the minutes of the run are shared between the two networks;
 * torch-pruning magnitude, torch-pruning taylor: its group importances, widths rounded to 8, the least ratio with which the
   network keeps the same milliseconds in the native engine (`pip install torch-pruning`; without it these sides are left out);
 * narrower: the widest network of the family that keeps them, trained from the start for the minutes of the run and --minutes,
@@ -14,7 +17,7 @@
 What Torch-Pruning keeps becomes edits as ours, so that one loop trains all sides. Scores are of the best checkpoint on the
 run's validation images; milliseconds of the native engine, all sides in turn, one thread. A side that stands in --folder is not
 trained again, and a training that was stopped goes on: the same command resumes.
-Takes about 5 x --minutes and the minutes of the run for each seed, and a few more to choose and measure.
+Takes about 6 x --minutes and twice the minutes of the run for each seed, and a few more to choose and measure.
 """
 
 from __future__ import annotations
@@ -55,7 +58,10 @@ ROUND_TO = 8
 HALVINGS = 6  # of the ratio of Torch-Pruning: to 1 / 64
 MOST = 0.95  # of the channels
 WIDTHS = tuple(part / 100 for part in range(95, 9, -5))  # of the run's width
-SIDES = ("unpruned", "gossamer", "torch-pruning magnitude", "torch-pruning taylor", "narrower")
+EARLY = 0.25  # of all minutes, after which the early side is pruned
+SIDES = (
+    "unpruned", "gossamer", "gossamer, no teacher", "gossamer, early", "torch-pruning magnitude", "torch-pruning taylor", "narrower",
+)  # fmt: skip
 
 
 class Bench:
@@ -96,11 +102,32 @@ def unpruned(bench: Bench) -> Run:
 
 
 def ours(bench: Bench) -> Run:
-    out = bench.folder / "gossamer"
+    return pruned(bench, "gossamer", bench.loaded.run, bench.minutes, True)
+
+
+def untaught(bench: Bench) -> Run:
+    return pruned(bench, "gossamer-no-teacher", bench.loaded.run, bench.minutes, False)
+
+
+def early(bench: Bench) -> Run:
+    total = minutes_of(bench.loaded.run) + bench.minutes
+    settings = bench.loaded.settings.replace(minutes=EARLY * total, epochs=None, eval_every=None)
+    return pruned(bench, "gossamer-early", bench.trained("early parent", settings, ()), (1 - EARLY) * total, False)
+
+
+def pruned(bench: Bench, name: str, run: Run, minutes: float, teacher: bool) -> Run:
+    """What `gossamer prune` makes of a run, as far as it has come."""
+    out = bench.folder / name
     if (out / SETTINGS).exists():
         return resume(out, progress=bench.progress)
-    path = bench.loaded.run.path
-    return gossamer.prune(path, out, latency=bench.latency, minutes=bench.minutes, progress=bench.progress).run
+    return gossamer.prune(
+        run.path, out, latency=bench.latency, minutes=minutes, teacher=teacher, progress=bench.progress
+    ).run
+
+
+def minutes_of(run: Run) -> float:
+    """How long a run was trained."""
+    return float(run.clock().get("seconds") or 0) / 60
 
 
 def by_torch_pruning(kind: str) -> Callable[[Bench], Run]:
@@ -187,8 +214,7 @@ def gradients(bench: Bench, network: nn.Module) -> None:
 
 def narrower(bench: Bench) -> Run:
     loaded = bench.loaded
-    seconds = float(loaded.run.clock().get("seconds") or 0)
-    settings = loaded.settings.replace(minutes=seconds / 60 + bench.minutes, epochs=None, eval_every=None)
+    settings = loaded.settings.replace(minutes=minutes_of(loaded.run) + bench.minutes, epochs=None, eval_every=None)
     if (bench.folder / "narrower" / SETTINGS).exists():
         return bench.trained("narrower", settings, ())
     entry = NETWORKS.get(settings.net)
@@ -206,6 +232,8 @@ def narrower(bench: Bench) -> Run:
 MAKERS: dict[str, Callable[[Bench], Run]] = {
     "unpruned": unpruned,
     "gossamer": ours,
+    "gossamer, no teacher": untaught,
+    "gossamer, early": early,
     "torch-pruning magnitude": by_torch_pruning("magnitude"),
     "torch-pruning taylor": by_torch_pruning("taylor"),
     "narrower": narrower,
@@ -226,7 +254,7 @@ def compare(
         except ModuleNotFoundError as error:
             problems[name] = f"{error.name} is not installed"
         except Exception as error:  # a peer may raise anything; ours must not
-            if name == "gossamer":
+            if name.startswith("gossamer"):
                 raise
             problems[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     loaded = {name: load_run(one.path) for name, one in runs.items()}
@@ -234,7 +262,6 @@ def compare(
     score = bench.loaded.task.score
     rows = []
     for (name, one), ms in zip(loaded.items(), took, strict=True):
-        seconds = float(one.run.clock().get("seconds") or 0)
         counted = cost(one.model, bench.shape)
         rows.append(
             {
@@ -243,7 +270,7 @@ def compare(
                 "ms": ms,
                 "macs": counted.macs,
                 "parameters": counted.params,
-                "minutes": seconds / 60,
+                "minutes": minutes_of(one.run),
                 "epochs": len(one.run.metrics()),
             }
         )

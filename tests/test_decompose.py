@@ -286,6 +286,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "all kept": (["--keep", "ALL"], "no layer that can be decomposed is left"),
     "no run": ([], "without settings.yaml"),
     "a network": ([], "a network"),
+    "a file": ([], "a run folder"),
     "out is a run": ([], "holds a run already"),
     "out is a file": ([], "is a file"),
     "out has files": ([], "with other files"),
@@ -308,6 +309,8 @@ def test_bad_input_is_one_line(
         source = str(tmp_path)
     elif case == "a network":
         source = "mobilenet_v2"
+    elif case == "a file":
+        source = str(Path(__file__).parent / "compat/0.1/classify.onnx")
     elif case == "out is a run":
         out = parent
     elif case == "out is a file":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import shutil
@@ -379,6 +380,20 @@ def test_nothing_is_written_before_the_training(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.full
+def test_a_disk_that_fills_up_is_one_line(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gossamer.host.storage.os.fsync", full)
+    words = ["prune", str(parent), "--out", str(tmp_path / "run"), "--macs", "0.6", "--minutes", "0.005"]
+    assert cli.main([*words, "--importance", "norm"]) == 2
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("gossamer: ")]
+    assert "disk is full" in line and not (tmp_path / "run/best.safetensors").exists()
+
+
 BAD: dict[str, tuple[list[str], int, str]] = {
     "no limit": ([], 2, "no limit"),
     "met": (["--macs", "900M"], 2, "keeps as it is"),
@@ -396,6 +411,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "which": (["--macs", "0.5", "--which", "first"], 2, "first"),
     "no run": (["--macs", "0.5"], 2, "without settings.yaml"),
     "a network": (["--macs", "0.5"], 2, "a network"),
+    "a file": (["--macs", "0.5"], 2, "a run folder"),
     "out is a run": (["--macs", "0.5"], 2, "holds a run already"),
     "out is a file": (["--macs", "0.5"], 2, "is a file"),
     "data gone": (["--macs", "0.5"], 2, "images"),
@@ -413,6 +429,8 @@ def test_bad_input_is_one_line(case: str, parent: Path, tmp_path: Path, capsys: 
         source = str(tmp_path)
     elif case == "a network":
         source = "mobilenet_v2"
+    elif case == "a file":
+        source = str(Path(__file__).parent / "compat/0.1/classify.onnx")
     elif case == "out is a run":
         out = parent
     elif case == "out is a file":

@@ -90,7 +90,9 @@ def _taylor(
         model.zero_grad(set_to_none=True)
         loss = task.loss(model(images), targets, images).mean()
         if not bool(torch.isfinite(loss)):
-            raise InputError(f"a loss of {float(loss.detach())} on training images", "a finite loss", "train the run anew")
+            raise InputError(
+                f"a loss of {float(loss.detach())} on training images", "a finite loss", "train the run anew"
+            )
         torch.autograd.backward(loss)
 
         def change(name: str, axis: int) -> Numbers:
