@@ -198,6 +198,27 @@ def test_a_folder_that_another_process_fills_is_refused(home: Path, capsys: pyte
     assert batch_status("answers").filled_by is None
 
 
+def test_units_that_have_changed_since_they_were_answered_are_not_answered(tmp_path: Path) -> None:
+    """As between the start that finds the change and the end of its work, or of a kill in it."""
+    units = [plan.Unit.of(number, plan.FILES, [(f"{number}\udce9.png", 10, 1)]) for number in range(3)]
+    changed = plan.Unit.of(0, plan.FILES, [("0\udce9.png", 10, 2)])
+    out = AnswerFolder(tmp_path / "answers")
+    out.begin()
+    out.save_settings({"model": "a.onnx", "sha256": "", "settings": {}, "sources": []})
+    facts = {"images": 1, "unreadable": 0, "repeated": 0, "bytes": 5, "rows": "rows/000/000000.jsonl", "damaged": ""}
+    out.commit({**facts, "unit": unit.number, "fingerprint": unit.fingerprint} for unit in units)
+    out.end()
+    for planned, answered in ((units, 3), ([changed, units[1]], 1), ([], 0)):
+        out.save_plan(planned)
+        status = batch_status(tmp_path / "answers")
+        assert (status.units, status.total_units, status.images) == (answered, len(planned), answered)
+        assert status.complete is (answered == len(planned) > 0)
+    with (tmp_path / "answers" / "plan.jsonl").open("ab") as file:
+        file.write(b"[x]\n")
+    with pytest.raises(DataError, match="is damaged"):
+        batch_status(tmp_path / "answers")
+
+
 def test_units_are_claimed_once(tmp_path: Path) -> None:
     out = AnswerFolder(tmp_path)
     out.begin()

@@ -24,6 +24,7 @@ from gossamer.tasks.registry import task_of
 from gossamer.tasks.segmentation.augment import SegmentTransform
 from gossamer.training import distributed, optim, plan, precision
 from gossamer.training.distributed import Processes
+from gossamer.training.loop import train
 from gossamer.training.setup import resolve_settings
 from tests.runs import same, weights
 from tests.shop import write_shop
@@ -179,6 +180,34 @@ def test_the_plan_says_how_many_images_a_step_has(
     assert row["step"] == 36 // images
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"schedule": "cosine"}, "schedule cosine from a learning rate of 0.1, ends with the run"),
+        ({"schedule": "one_cycle"}, "schedule one_cycle up to a learning rate of 0.1, ends with the run"),
+        ({"schedule": "step", "step_epochs": (3.0,)}, "schedule step from a learning rate of 0.1"),
+        ({"schedule": "plateau"}, "schedule plateau from a learning rate of 0.1"),
+        ({"schedule": "cyclic"}, "schedule cyclic up to a learning rate of 0.1"),
+    ],
+)
+def test_the_plan_says_where_the_schedule_ends(options: dict[str, Any], words: str) -> None:
+    lines: list[str] = []
+    settings = Settings(lr=0.1, epochs=10.0, **options)
+
+    class Few:
+        batch = 8
+
+        def __len__(self) -> int:
+            return 5
+
+    session: Any = SimpleNamespace(
+        settings=settings, counters=SimpleNamespace(epoch=0, seconds=0.0), batches=lambda epoch: Few(),
+        schedule=optim.Schedule(settings, 10.0), say=lines.append,
+    )  # fmt: skip
+    plan.say_plan(session)
+    assert words in lines[0].split("; ")
+
+
 def test_all_processes_evaluate_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether an evaluation is due depends on a clock: the first process's decides."""
     counters = SimpleNamespace(epoch=0, data_seconds=0.0, step_seconds=10.0, images=10)
@@ -201,6 +230,27 @@ def test_unreadable_images_that_another_process_has_met_are_listed(
     run = gossamer.train(small(image_folder, tmp_path / "run", **QUICK))
     assert run.unreadable() == [("cut.png", "ends early")]
     assert json.loads((run.path / "last.json").read_text())["unreadable"] == {"cut.png": "ends early"}
+
+
+# pauses
+
+
+@pytest.mark.parametrize(("every", "until"), [(1, 0.15), pytest.param(2, 0.25, marks=pytest.mark.full)])
+def test_a_pause_is_no_epoch_for_rate_and_patience(
+    image_folder: Path, tmp_path: Path, every: int, until: float
+) -> None:
+    """4 epochs of 4 steps, whose rate drops behind each epoch without a better score; left within one, or between scores."""
+    options = {**QUICK, "epochs": 4, "schedule": "plateau", "patience": 0, "warmup": 0, "lr": 1e-6, "eval_every": every}
+    options |= {"early_stop": 50}
+    whole = gossamer.train(small(image_folder, tmp_path / "whole", **options))
+    run = train(small(image_folder, tmp_path / "parts", **options), until=until)
+    assert len(run.metrics()) == 1 and not run.counters()["finished"]
+    gossamer.resume(run.path)
+    assert len(run.metrics()) == len(whole.metrics()) + 1
+    assert same(weights(run.path), weights(whole.path))
+    assert run.load_state("last")[1]["schedule"] == whole.load_state("last")[1]["schedule"]
+    # the score of the pause may be the best, which those of whole epochs then do not better
+    assert whole.counters()["bad_epochs"] <= run.counters()["bad_epochs"] <= 4
 
 
 # masks

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 import gossamer
+from gossamer.cli.main import main
+from gossamer.errors import SettingsError
+from gossamer.predictions.head import OutputHead
 from gossamer.settings import Settings, differing
 from gossamer.settings.unused import USES, unused
+from gossamer.tasks.registry import source_of
 from tests.runs import same, weights
 from tests.scenes import write_boxes, write_masks
 from tests.shop import write_shop
@@ -72,6 +76,34 @@ def test_a_training_says_it(image_folder: Path, tmp_path: Path) -> None:
     run = gossamer.train(settings, progress=messages)
     line = "warning: patience has no effect here: it is for --schedule plateau"
     assert line in messages.lines and line in run.log_lines()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["list", "--weights", "--max-params", "3M"], "list --max-params with --weights"),
+        (["list", "--weights", "--max-macs", "3M"], "list --max-macs with --weights"),
+        (["compare", "lenet5", "--threads", "2"], "compare --threads without --measure"),
+        (["compare", "lenet5", "--no-measure", "--threads", "2"], "compare --threads without --measure"),
+        (["pick", "--latency", "2ms", "--epochs", "3"], "--epochs 3.0 without data"),
+        (["pick", "--latency", "2ms", "--val", "photos"], "--val photos without data"),
+        (["pick", "--latency", "2ms", "--task", "detect"], "--task detect without data"),
+        (["pick", "--latency", "2ms", "--candidates", "3"], "--candidates 3 without data"),
+        (["pick", "--latency", "2ms", "--seed", "1"], "--seed 1 without data"),
+        (["probe", "photos", "--which", "last"], "the last weights without a run"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line != "loading PyTorch"]
+    assert len(lines) == 1 and message in lines[0], lines
+
+
+def test_only_masks_have_pixels_to_ignore() -> None:
+    with pytest.raises(SettingsError, match="ignore_index 3 with a model file of classify"):
+        source_of((OutputHead("classify", ("a", "b")),), "photos", 3)
 
 
 @pytest.mark.full

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gossamer.batch.plan import Unit
+from gossamer.batch.plan import Unit, identity
 from gossamer.errors import DataError, InputError
 from gossamer.host.storage import (
     atomic_write,
@@ -220,16 +220,22 @@ class AnswerFolder:
         except (*DAMAGED, OSError) as error:
             raise DataError(f"{path}: {_damage(error)}", ALLOWED, "restore it, or give another --out") from error
 
-    def totals(self) -> tuple[int, int]:
-        """Units and bytes of the plan; 0 where there is none yet."""
+    def totals(self) -> tuple[dict[int, str], int]:
+        """The fingerprint of each unit of the plan by its number, and the bytes of all; none where there is no plan yet.
+
+        The units are not parsed: of millions of images that takes minutes. Raises DataError.
+        """
         try:
             with open_regular(self.path / PLAN) as file:
                 values = json.loads(file.readline())
-            if not all(type(values[name]) is int and values[name] >= 0 for name in ("units", "bytes")):
-                raise ValueError("totals that are no counts")
-            return values["units"], values["bytes"]
+                if not all(type(values[name]) is int and values[name] >= 0 for name in ("units", "bytes")):
+                    raise ValueError("totals that are no counts")
+                units = dict(map(identity, file))
+            if len(units) != values["units"]:
+                raise ValueError(f"{len(units)} units of {str(values['units'])[:20]}")
+            return units, values["bytes"]
         except FileNotFoundError:
-            return 0, 0
+            return {}, 0
         except (*DAMAGED, OSError) as error:
             raise DataError(f"{self.path / PLAN}: {_damage(error)}", ALLOWED, "restore it") from error
 

@@ -55,6 +55,11 @@ class Unit(NamedTuple):
         return [(key, size, time) for key, size, time in json.loads(self.line)[2:]]
 
 
+def identity(line: bytes) -> tuple[int, str]:
+    """Number and fingerprint of the unit of a saved line, which is not parsed. Raises ValueError."""
+    return int(line[1:20].partition(b",")[0]), _digest(line.rstrip(b"\n"))
+
+
 def _is_entry(values: object) -> bool:
     """Whether a value of a saved line is the key, bytes and time of a file."""
     return isinstance(values, list) and list(map(type, values)) == [str, int, int] and values[1] >= 0

@@ -72,8 +72,9 @@ def batch_status(out: str | os.PathLike[str]) -> BatchStatus:
     if settings is None:
         what = "holds no batch.json" if folder.path.exists() else "no such folder"
         raise DataError(f"{os.fspath(out)}: {what}", ALLOWED, "check the path")
-    records = list(folder.records()[0].values())
-    total, size = folder.totals()
+    units, size = folder.totals()
+    # a unit whose images have changed since it was answered, or are gone, is not answered as it is planned now
+    records = [each for number, each in folder.records()[0].items() if units.get(number) == each["fingerprint"]]
     filler = folder.filler()
     speed = left = None
     if filler is not None:
@@ -88,7 +89,7 @@ def batch_status(out: str | os.PathLike[str]) -> BatchStatus:
         os.fspath(out),
         str(settings["model"]),
         len(records),
-        total,
+        len(units),
         sum(record["images"] for record in records),
         sum(record["unreadable"] for record in records),
         tuple(record["damaged"] for record in records if record["damaged"]),

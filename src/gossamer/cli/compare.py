@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gossamer.cli.arguments import check_plot, input_shape, thread_number
+from gossamer.cli.arguments import check_plot, check_without, input_shape, thread_number
 from gossamer.host.progress import Progress
 
 EXAMPLES = (
@@ -35,8 +35,9 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
     from gossamer.targets import COUNTED, check_result, target_of
 
     check_plot(options.plot)
-    for target in (*options.targets, *options.runs):
-        target_of(target, COUNTED)  # before torch is loaded
+    kinds = [target_of(target, COUNTED).kind for target in (*options.targets, *options.runs)]  # before torch is loaded
+    if not (options.measure or (options.measure is None and "run" in kinds)):
+        check_without(options, "--measure", {"threads": 1}, given=False)
     shape = input_shape(options.input)
     for place in filter(None, (options.plot, options.html)):
         check_result(place, *options.targets, *options.runs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from gossamer.cli.arguments import check_without
 from gossamer.cli.result import Result
 from gossamer.host.progress import Progress
 from gossamer.host.text import format_table
@@ -30,6 +31,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
     from gossamer.settings.parse import parse_count
 
     if options.weights:
+        check_without(options, "--weights", {"max_params": "", "max_macs": ""}, given=True)
         return _weights(listing.weight_rows(options.pattern))
     rows = listing.network_rows(
         options.pattern,

@@ -21,6 +21,7 @@ from gossamer.settings import Settings
 from gossamer.targets import target_of
 
 Labels = NDArray[np.int64]
+NET = "mobilenet_v2"  # where nothing is named
 MOST_FOLDS = 20
 LIMIT = 60.0  # seconds for all fits of a classifier
 TRIAL = 400  # images of the fit that tells how long the others will take
@@ -30,7 +31,7 @@ GROWTH = 1.5  # the time of a fit grows with this power of its images: between 1
 def probe(
     data: str | Path = "",
     *,
-    net: str = "mobilenet_v2",
+    net: str = NET,
     weights: str = "",
     run: str | Path = "",
     which: str = "best",
@@ -95,14 +96,18 @@ def _network(
     data: str, net: str, weights: str, run: str | Path, which: str, val: str, input: str, seed: int, progress: Progress
 ) -> Frozen:
     if not run:
+        if which != "best":
+            raise SettingsError(f"the {which} weights without a run", "--run RUN with --which", "leave --which out")
         if not data:
             raise SettingsError("neither data nor a run", "images, or --run RUN", "name one of them")
         target_of(net, ("network",))
         settings = Settings(data=data, val=val, net=net, weights=weights, input=input, seed=seed)
         return of_network(settings, progress)
-    if weights or input != "auto":
+    if weights or input != "auto" or net != NET:
         raise SettingsError(
-            f"--run with {'--weights' if weights else '--input'}", "--run alone: it has its own", "leave one out"
+            f"--run with {'--weights' if weights else '--input' if input != 'auto' else '--net'}",
+            "--run alone: it has its own",
+            "leave one out",
         )
     target_of(run, ("run",))
     return of_run(run, which, data, val, seed)

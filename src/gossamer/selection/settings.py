@@ -103,6 +103,10 @@ def checked_settings(
     if data is not None and not folder:
         raise SettingsError("an empty name of the data", "a folder of images, a CSV file, or tar shards", "name one")
     _check_out(folder, out)
+    if not folder:
+        _check_untrained(
+            task=(task, "classify"), val=(val, ""), epochs=(epochs, None), candidates=(candidates, 8), seed=(seed, 0)
+        )
     patterns = tuple(nets.split(",")) if isinstance(nets, str) else tuple(nets)
     _check_nets(patterns)
     return PickSettings(
@@ -155,6 +159,17 @@ def _precisions(given: str | Sequence[str], runtime: str) -> tuple[str, ...]:
         raise SettingsError(f"precision bf16 with the runtime {runtime}", "float32, int8", "use --runtime native")
     able = [name for name in PRECISIONS if name != "bf16" or runtime == NATIVE]
     return tuple(name for name in able if not names or name in names)
+
+
+def _check_untrained(**given: tuple[Any, Any]) -> None:
+    """Refuse what only trainings look at. given: each with its default. Raises SettingsError."""
+    for name, (value, usual) in given.items():
+        if value != usual:
+            raise SettingsError(
+                f"--{name} {value} without data, where nothing is trained",
+                f"--{name} with images",
+                "name them, or leave it out",
+            )
 
 
 def _check_nets(patterns: Sequence[str]) -> None:

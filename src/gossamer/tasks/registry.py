@@ -70,5 +70,9 @@ def source_of(heads: tuple[OutputHead, ...], root: str, ignore_index: int | None
     """The images at `root` with the targets of the heads of a model file. Raises DataError, SettingsError."""
     if heads[0].name:
         raise SettingsError("a model file of named heads with data", "its run folder", "gossamer eval RUN")
+    if ignore_index is not None and heads[0].kind != "segment":
+        raise SettingsError(
+            f"ignore_index {ignore_index} with a model file of {heads[0].kind}", "masks", "leave it out"
+        )
     settings = Settings(ignore_index=ignore_index)
     return task_of(heads[0].kind).open_source(root, heads[0].classes, settings, split)

@@ -339,8 +339,11 @@ def _epochs(session: Session) -> None:
             continue
         evaluation = _evaluate(session)
         score = evaluation.metrics[session.task.score]
-        passed = max(1, round(epoch - (session.rows[-1]["epoch"] if session.rows else 0)))
-        session.schedule.epochs_done(score, passed)
+        passed = 0
+        # a pause on the way is no epoch: the rate goes by the scores that it has without one
+        if not paused or (ended and plan.evaluation_is_due(session)):
+            passed = _epochs_since_score(session, epoch)
+            session.schedule.epochs_done(score, passed)
         is_defined = not math.isnan(score)
         # where nothing defines the score, the weights of the last epoch are kept
         improved = counters.best is None or score > counters.best
@@ -377,6 +380,13 @@ def _epochs(session: Session) -> None:
         else f"best {name} {counters.best:.4f} in epoch {counters.best_epoch}"
     )
     session.say(f"finished: {counters.finished}; {best}")
+
+
+def _epochs_since_score(session: Session, epoch: float) -> int:
+    """Epochs since the last evaluation but those of pauses, one at least."""
+    every = session.settings.eval_every or 1
+    before = (row["epoch"] for row in session.rows if row["epoch"] % every == 0)
+    return max(1, round(epoch - max(before, default=0)))
 
 
 def _one_epoch(session: Session) -> int:

@@ -27,9 +27,18 @@ def say_plan(session: Session) -> None:
     if settings.schedule == "constant":
         parts.append("constant learning rate")
     else:
-        parts.append(f"schedule {settings.schedule} from a learning rate of {settings.lr:g}, ends with the run")
+        parts.append(_schedule(session))
     parts.append(_warmup(session, steps))
     session.say("plan: " + "; ".join(part for part in parts if part))
+
+
+def _schedule(session: Session) -> str:
+    """The schedule, and whether it ends with the run, as those that go by the fraction of it do."""
+    settings = session.settings
+    rises = settings.schedule in ("one_cycle", "cyclic")
+    ends = settings.schedule in ("cosine", "one_cycle") or (settings.schedule == "step" and not settings.step_epochs)
+    rate = f"schedule {settings.schedule} {'up to' if rises else 'from'} a learning rate of {settings.lr:g}"
+    return f"{rate}, ends with the run" if ends else rate
 
 
 def _warmup(session: Session, steps: int) -> str:
