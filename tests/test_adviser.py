@@ -11,7 +11,7 @@ from torch import nn
 
 import gossamer
 from gossamer.adviser import hardware
-from gossamer.adviser.guidelines import grouped, unequal
+from gossamer.adviser.guidelines import fragments, grouped, unequal
 from gossamer.adviser.load import lanes, subject_of
 from gossamer.adviser.manifold import lost
 from gossamer.adviser.review import Review, review
@@ -51,6 +51,8 @@ def test_a_planted_fault_is_named_first(rule: str) -> None:
     assert named(result)[:1] == [rule], [(one.rule, one.severity, one.cost) for one in result.findings]
     found = result.findings[0]
     assert BY_NAME[rule].names(found.figure) and 0 <= found.cost <= 1
+    costs = [one.cost for one in BY_NAME[rule].check(result.subject)]
+    assert costs and all(0 <= cost <= 1 for cost in costs), "a fraction of the network at each place"
     assert found.layers and set(found.layers) <= {each.name for each in result.subject.layers}
     assert found.change.text and found.source and found.claims == BY_NAME[rule].claims
 
@@ -146,6 +148,40 @@ def test_the_figures_are_those_of_the_papers() -> None:
     (two,) = grouped(subject_of(Net(conv(32, 32, 1, groups=4)), (3, 64, 64), {}))
     assert two.figure == pytest.approx((1024 * 64 + 256) / (1024 * 32 + 256))
     assert lost(2) > 0.2 > lost(8) > lost(32) > lost(96) > 0.01 > lost(256)
+
+
+class Gated(nn.Module):
+    """Squeeze-and-excitation on the whole map."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, c, 1), nn.Sigmoid())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+
+def test_a_gate_costs_its_product_and_its_pool() -> None:
+    subject = subject_of(Net(Gated(32)), (3, 64, 64), {})
+    (found,) = hardware.large_gates(subject)
+    whole, gate = 32 * 32 * 32, 32
+    assert found.cost * subject.moved == pytest.approx(4 * ((2 * whole + gate) + (whole + gate)))
+
+
+class Branches(nn.Module):
+    """Two convolutions and a pool side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.pool = conv(32, 32), conv(32, 32), nn.MaxPool2d(3, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.one(x), self.two(x), self.pool(x)], 1)
+
+
+def test_a_branch_that_multiplies_nothing_is_no_fragment() -> None:
+    (found,) = fragments(subject_of(Net(Branches(), c=96), (3, 64, 64), {}))
+    assert found.figure == 2
 
 
 def test_channels_are_judged_by_the_registers_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

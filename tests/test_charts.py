@@ -185,3 +185,23 @@ def test_a_line_chart_has_round_numbers_on_its_axes() -> None:
     assert chart.count('class="grid"') == 3
     close = line_chart("x", [Series("a", [1, 2], [30.0, 40.0], "a")])
     assert re.findall(r'text-anchor="end">([\d.]+)<', close) == ["30", "35", "40"]
+
+
+def test_a_number_stands_beside_its_line_of_the_grid() -> None:
+    chart = line_chart("x", [Series("a", [1, 2, 3, 4], [0.0, 10.0, 25.0, 40.0], "a")])
+    lines = [float(y) for y in re.findall(r'y1="([\d.]+)"[^>]*class="grid"', chart)]
+    numbers = [float(y) for y in re.findall(r'y="([\d.]+)" text-anchor="end"', chart)]
+    assert len(lines) == 3 and [number - line for line, number in zip(lines, numbers, strict=True)] == [4, 4, 4]
+
+
+def test_a_spread_of_one_end_is_not_put_into_words() -> None:
+    chart = pareto_chart(
+        "x", [LabelledPoint("a", 2, 5, low=1.0), LabelledPoint("b", 3, 6, low=2.0, high=4.0)], "ms", "%"
+    )
+    assert "a: 2.00, 5.00;" in chart and "b: 3.00 (from 2.00 to 4.00), 6.00" in chart and "a: 2.00 (from" not in chart
+
+
+def test_the_parts_of_a_row_lie_on_one_height() -> None:
+    chart = interval_chart("x", [Interval("a", 1, 2, 4), Interval("b", 1, 3, 4, second=2.0)])
+    for height in re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)"', chart):
+        assert re.search(rf'y1="{height}" y2="{height}"[^>]*class="line thick', chart), height
