@@ -135,6 +135,25 @@ def test_a_drowned_class(healthy: Path, tmp_path: Path) -> None:
     assert all("drowned" not in finding.cause for finding in diagnose(run).findings)
 
 
+@pytest.mark.parametrize(
+    ("rare", "accuracy", "named"), [(5, 0.2, True), (5, 0.13, False), (1, 0.2, False), (1, 0.5, True)]
+)
+def test_many_drowned_classes_are_named_before_much_is_learnt(
+    rare: int, accuracy: float, named: bool, healthy: Path, tmp_path: Path
+) -> None:
+    """Of 10 classes; a network that is right for 13 % of 300 images may be guessing."""
+    run = copied(healthy, tmp_path)
+    facts = json.loads((run / "data.json").read_text())
+    names = [*facts["per_class"]["train"], *"abcdefg"]
+    facts["per_class"] = {
+        "train": {name: 2 if index < rare else 60 for index, name in enumerate(names)},
+        "val": dict.fromkeys(names, 30),
+    }
+    (run / "data.json").write_text(json.dumps(facts))
+    change_last_row(run, val_accuracy=accuracy, val_balanced_accuracy=accuracy)
+    assert any("drowned" in finding.cause for finding in diagnose(run).findings) == named
+
+
 def test_masks_that_are_ignored(tmp_path: Path) -> None:
     import numpy as np
     from PIL import Image

@@ -27,6 +27,7 @@ FAR_RATE = 5.0  # times the usual learning rate, or a fifth of it
 LOADER_SHARE = 0.3  # of the time of training spent waiting for images
 RARE = 20.0  # images of the largest class for one of the smallest
 MANY_RARE = 0.05  # of the validation images, of classes that are drowned
+MOST_RARE = 0.25  # of them, from which they hold a network back that knows little yet
 SMALL_BATCH = (
     4  # images of which a batch norm takes mean and variance: Wu and He 2018 (1803.08494), figure 1, at 4 and below
 )
@@ -216,7 +217,8 @@ def _rare_class(evidence: Evidence) -> Finding | None:
         val = evidence.per_class("val") or []
         rare = sum(n for n, count in zip(val, counts, strict=False) if count and RARE * count <= max(present))
         share = rare / sum(val) if sum(val) else 0.0
-        if not (share >= MANY_RARE and 1 - accuracy >= share / 2 and accuracy >= (1 - share) / 2):
+        knows = accuracy >= (1 - share) / 2 or (share >= MOST_RARE and not _at_chance(evidence))
+        if not (share >= MANY_RARE and 1 - accuracy >= share / 2 and knows):
             return None
         scores += f", {share:.1%} of the validation images are of such classes"
     return Finding(
