@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.disk import do_not_wait_for_the_disk
 from tests.warm import keep_tables_of_torch
 
 # The same examples at every run, and no clock: a busy machine must not fail a test.
@@ -33,6 +35,10 @@ if BESIDE > 1:
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+do_not_wait_for_the_disk()
+
+# Of the tests' time a tenth went into looking for garbage among torch's modules and some ten thousand tests.
+gc.set_threshold(20_000, 20, 20)
 
 SLOW = {
     line for line in (Path(__file__).parent / "slow.txt").read_text(encoding="utf-8").splitlines() if line[:1] != "#"
@@ -41,15 +47,16 @@ SLOW = {
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark those of slow.txt as `full`; begin with the tests that take minutes, so that no process is left alone with one
-    at the end."""
+    """Mark those of slow.txt as `full`; begin with the tests that take minutes, then with the files that have slow ones, so
+    that no process is left alone with one at the end. A file's tests stay beside each other: they share its fixtures."""
     for item in items:
         if item.nodeid in SLOW:
             item.add_marker("full")
+    slow = {item.path for item in items if item.get_closest_marker("full")}
 
     def order(item: pytest.Item) -> float:
         timeout = item.get_closest_marker("timeout")
-        return -timeout.args[0] if timeout else -1.0 * (item.get_closest_marker("full") is not None)
+        return -timeout.args[0] if timeout else -1.0 * (item.path in slow)
 
     items.sort(key=order)
 
@@ -89,9 +96,12 @@ def pytest_make_collect_report(
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Where a test may export networks, keep what torch would build anew for each."""
+    """Where a test may export networks, keep what torch would build anew for each. What is there
+    before the first test is no garbage and need not be looked through."""
     if "gossamer.export.convert" in sys.modules:
         keep_tables_of_torch()
+    gc.collect()
+    gc.freeze()
 
 
 FACTORIES: list[pytest.TempPathFactory] = []  # that of this process, once its first test runs

@@ -27,7 +27,8 @@ import torch
 import yaml  # noqa: F401
 from tqdm import tqdm
 
-from warm import keep_tables_of_torch  # beside this file
+from disk import do_not_wait_for_the_disk  # beside this file
+from warm import keep_tables_of_torch
 
 OPSET = 18  # that gossamer exports to; another would only be slower
 
@@ -77,6 +78,7 @@ def main() -> None:
     """Answer commands until standard input ends."""
     assert not any(name.split(".")[0] == "gossamer" for name in sys.modules)
     prepare()
+    do_not_wait_for_the_disk()
     replies = os.dup(1)
     for line in iter(sys.stdin.readline, ""):
         command = json.loads(line)
