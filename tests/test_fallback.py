@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from gossamer.shrink.qdq import LOWEST, QuantisationChoice, quantised_model
 from gossamer.shrink.ranges import best_range, in_batches, measure_ranges
 from gossamer.shrink.scoring import Scoring, int8_file
 from gossamer.shrink.sensitivity import LayerNoise, table
+from gossamer.shrink.times import in_turns
 from tests.test_quantise import COMPAT, GRAPHS, images
 from tests.test_quantise_input import PHOTOS, run_with_data
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 engine = pytest.mark.skipif(not native.LIBRARY.is_file(), reason="the native engine is not built: make engine")
+BRIEFLY = functools.partial(in_turns, rounds=1, seconds=0.01)  # in place of two seconds a file: nothing asks how exact
 ISAS = ("reference", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", "neon", "neon_dotprod")
 
 
@@ -114,6 +117,7 @@ def test_a_fallback_is_scored_as_it_will_run_and_written_down(
     precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scoring, "NATIVE_BFLOAT16", ISAS if precision == "bfloat16" else ())
+    monkeypatch.setattr(scoring, "in_turns", BRIEFLY)
     run, out = run_with_data(tmp_path), tmp_path / "q.onnx"
     after, scored = Scoring.after, []
 

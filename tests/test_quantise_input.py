@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import shutil
 import threading
@@ -23,12 +24,14 @@ from gossamer.images.preprocess import Preprocess
 from gossamer.runtime import native
 from gossamer.shrink import calibration as images_room
 from gossamer.shrink import quantise as room
+from gossamer.shrink import scoring
 from gossamer.shrink.calibration import calibration, files_to_read, images_to_read, shared_with
 from gossamer.shrink.graph import OnnxGraph, OnnxSession
 from gossamer.shrink.qdq import QuantisationChoice, quantised_model
 from gossamer.shrink.ranges import best_range, measure_ranges
 from gossamer.shrink.rounding import layer_inputs, round_rows, round_weights
 from gossamer.shrink.sensitivity import LayerNoise, decibels, table
+from gossamer.shrink.times import in_turns
 from gossamer.shrink.timing import layer_of, with_milliseconds
 from tests.test_quantise import COMPAT, images, model, node, quantise, residual, shuffled, weights
 
@@ -146,7 +149,8 @@ def test_dead_channels_stay_dead_and_harm_no_other() -> None:
 
 @pytest.mark.full
 @pytest.mark.timeout(900)
-def test_few_and_shared_images_and_a_fine_limit_are_told(tmp_path: Path) -> None:
+def test_few_and_shared_images_and_a_fine_limit_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "in_turns", functools.partial(in_turns, rounds=1, seconds=0.01))
     run = run_with_data(tmp_path)
     result = gossamer.quantize(run, tmp_path / "q.onnx", images=str(PHOTOS), count=12, max_drop=16.0)
     validation = result.scored_on
