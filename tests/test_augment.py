@@ -230,6 +230,8 @@ def test_a_shear_leaves_the_middle_where_it_is_and_a_shift_is_a_fraction_of_the_
     along, down = (np.asarray(operations[name][0](image, 0.3, (0, 0, 0))) for name in ("shear_x", "shear_y"))
     assert (along[10] == pixels[10]).all() and (along[0] != pixels[0]).any()
     assert (down[:, 20] == pixels[:, 20]).all() and (down[:, 0] != pixels[:, 0]).any()
+    most = [operations[name][1] for name in ("shear_x", "shear_y", "translate_x", "translate_y")]
+    assert most == pytest.approx([0.3, 0.3, 150 / 331, 150 / 331])  # AutoAugment's 150 pixels of 331
     right = np.asarray(operations["translate_x"][0](image, 10 / 41, (7, 8, 9)))
     assert (right[:, :31] == pixels[:, 10:]).all() and (right[:, 31:] == (7, 8, 9)).all()
     below = np.asarray(operations["translate_y"][0](image, 5 / 21, (7, 8, 9)))

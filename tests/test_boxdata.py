@@ -129,6 +129,26 @@ def test_yolo_layouts_polygons_and_images_without_labels(tmp_path: Path, layout:
     ]
 
 
+def test_cvat_keeps_the_order_of_its_labels_and_the_boxes_of_masks(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png")
+    labels = "".join(f"<label><name>{name}</name></label>" for name in ("zebra", "ant", "unused"))
+    mask = '<mask label="ant" left="3" top="4" width="20" height="10" rle="200"/>'
+    image = f'<image id="0" name="a.png" width="48" height="32">{mask}</image>'
+    text = f"<annotations><version>1.1</version><meta><job><labels>{labels}</labels></job></meta>{image}</annotations>"
+    write_file(tmp_path / "annotations.xml", text)
+    table = read_boxes(tmp_path)
+    assert table.classes == ("zebra", "ant", "unused")
+    assert table.targets.read(0).corners.tolist() == [[3, 4, 23, 14]]
+
+
+def test_the_box_of_a_circle_of_labelme_touches_it_on_four_sides(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png")
+    circle = {"label": "ball", "shape_type": "circle", "points": [[20, 15], [28, 15]]}
+    value = {"version": "5.0", "shapes": [circle], "imagePath": "a.png", "imageHeight": 32, "imageWidth": 48}
+    write_file(tmp_path / "a.json", json.dumps(value))
+    np.testing.assert_allclose(read_boxes(tmp_path).targets.read(0).corners, [[12, 7, 28, 23]], atol=1e-4)
+
+
 def test_yolo_names_in_a_text_file(tmp_path: Path) -> None:
     root = yolo(tmp_path, {"a": "1 .5 .5 .5 .5"})
     (root / "data.yaml").unlink()

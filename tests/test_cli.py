@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import re
 import shlex
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import gossamer
 import gossamer.cli
 from gossamer.bench.profile import profile
 from gossamer.bench.result import Benchmark, Measurement
@@ -129,6 +131,11 @@ def test_the_help_of_train_shows_ten_settings_and_all_when_asked(capsys: pytest.
     assert [flag[2:] for flag in usual[:10]] == list(USUAL) and len(usual) < 18
     assert {f"--{name.replace('_', '-')}" for name in names() if name != "data"} <= set(every)
     assert set(usual) < set(every)
+
+
+def test_quantize_calibrates_with_as_many_images_as_the_function() -> None:
+    of_the_function = inspect.signature(gossamer.quantize).parameters["count"].default
+    assert command_parser("quantize").get_default("count") == of_the_function
 
 
 def test_the_choices_of_a_setting_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -337,6 +337,13 @@ def test_pools_that_runtimes_pad_differently_are_refused_by_name(
         check(path, noise(("N", 4, 12, 9)))
 
 
+def test_a_padding_that_no_operator_set_has_is_refused_by_name(tmp_path: Path) -> None:
+    nodes = [node("ConvTranspose", ["x", "w"], ["y"], auto_pad="SOME")]
+    path = save(tmp_path / "m.onnx", nodes, {"w": weight(4, 3, 3, 3)}, ("N", 4, 12, 9))
+    with pytest.raises(InputError, match="its auto_pad is SOME"):
+        compile_file(path, tmp_path / "m.goss")
+
+
 def test_a_cubic_resize_to_its_own_sides_leaves_the_map_to_others(tmp_path: Path) -> None:
     nodes = [
         node("Relu", ["x"], ["a"]),

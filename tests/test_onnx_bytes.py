@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gossamer.compile.quantised import MOST_TERMS
 from gossamer.compile.write import compile_file
 from gossamer.errors import InputError
 from gossamer.runtime import native
@@ -212,3 +213,7 @@ def test_other_types_behind_bytes_are_refused(kind: int, message: str, tmp_path:
     ]
     with pytest.raises(InputError, match=message):
         compile_file(file(tmp_path, nodes, 23), tmp_path / "m.goss")
+
+
+def test_a_layer_of_bytes_has_as_many_terms_as_their_sum_fits_into_int32() -> None:
+    assert MOST_TERMS * 255 * 128 <= 2**31 - 1 < (MOST_TERMS + 1) * 255 * 128

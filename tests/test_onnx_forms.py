@@ -390,6 +390,11 @@ def test_what_is_left_with_channels_last_agrees_with_onnx_runtime(name: str, tmp
     check(save(tmp_path / "m.onnx", [*CONV, *LEFT_LAST[name]], constants), noise(INPUT))
 
 
+def test_axes_of_a_resize_with_channels_last_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    nodes = [*CONV, TO_LAST, node("Resize", ["t", "", "scales"], ["u"], mode="nearest", axes=[1, 7]), BACK]
+    refused(save(tmp_path / "m.onnx", nodes, {"scales": np.array([2, 3], np.float32)}, opset=18), "axes")
+
+
 # padding
 
 PADS = int64(0, 0, 1, 2, 0, 0, 1, 0)

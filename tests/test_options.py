@@ -98,6 +98,12 @@ def test_the_layers_are_where_the_option_says() -> None:
     assert len(gates_of(built("mobilenet_v2", 0.25, gating="channels"))) == 16  # the first block expands nothing
 
 
+def test_a_fresh_gate_is_open_with_a_probability_of_88_percent() -> None:
+    network = create_model("resnet18", num_classes=5, width=0.125, gating="positions")
+    biases = [value for name, value in network.named_parameters() if name.endswith("saliency.bias")]
+    assert biases and all(torch.sigmoid(bias).min().item() == pytest.approx(0.88, abs=0.005) for bias in biases)
+
+
 def test_an_option_costs_what_its_formula_says() -> None:
     with torch.device("meta"):
         plain, offsets = create_model("resnet18"), create_model("resnet18", deformable="v1")

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import gossamer
+from gossamer.batch.status import BatchStatus
 from gossamer.errors import MissingPackageError, SettingsError, UnknownNameError
-from gossamer.host.shown import short_repr
+from gossamer.host.shown import Brief, Report, short_repr
 from gossamer.modelfile.metadata import ModelMetadata
 from gossamer.predictions.classes import Classification, LabelScores
 from gossamer.predictions.gallery import Gallery
@@ -58,6 +59,17 @@ def test_arrays_are_their_type_and_shape() -> None:
 def test_scores_print_as_eval_prints_them(scores_of: Any) -> None:
     scores = scores_of(True)
     assert str(scores) == scores.text() and len(repr(scores)) < 1500 and "\n" not in repr(scores)
+
+
+def test_no_result_has_a_repr_of_its_own() -> None:
+    """That of a dataclass shows whole arrays."""
+    waiting, classes_of = [Brief], list[type]()
+    while waiting:
+        one = waiting.pop()
+        classes_of.append(one)
+        waiting += one.__subclasses__()
+    assert {BatchStatus, Report} <= set(classes_of)
+    assert [one.__name__ for one in classes_of if "__repr__" in vars(one)] == ["Brief"]
 
 
 def test_models_runs_and_settings_say_what_they_are(tmp_path: Path) -> None:
