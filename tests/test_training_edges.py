@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 
 import gossamer
+from gossamer.cli.train import trained
 from gossamer.errors import RunError
 from gossamer.images.preprocess import Preprocess
 from gossamer.run import Run
 from gossamer.settings import Settings
 from gossamer.tasks.registry import task_of
 from gossamer.tasks.segmentation.augment import SegmentTransform
-from gossamer.training import distributed, optim, plan, precision
+from gossamer.training import distributed, optim, plan, precision, rerun
 from gossamer.training.distributed import Processes
 from gossamer.training.loop import train
 from gossamer.training.setup import resolve_settings
@@ -48,6 +49,21 @@ def test_timing_keeps_which_settings_were_given(
     assert run.settings.precision == "float32"  # decided, or bf16 where the processor has it
     given = Run.open(run.path).user_settings() or ()
     assert {"data", "net", "lr"} <= set(given) and "precision" not in given
+
+
+def test_a_run_repeated_with_another_network_is_timed_anew(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was timed for a small network, one thread among it, says nothing of a large one; what was set is kept."""
+    monkeypatch.setattr(precision, "LIMIT", 0.1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    options = {**QUICK, "precision": "auto", "threads": 0}
+    first = gossamer.train(small(image_folder, tmp_path / "run", **options)).settings
+    assert first.threads > 0 and first.precision != "auto" and first.memory_format == "channels_last"
+    seen: list[Settings] = []
+    monkeypatch.setattr(rerun, "train", lambda settings, **_: seen.append(settings))
+    rerun.retrain(tmp_path / "run", "mobilenet_v1", tmp_path / "other")
+    assert (seen[0].threads, seen[0].precision, seen[0].memory_format) == (0, "auto", "channels_last")
 
 
 # scores that nothing defines
@@ -121,6 +137,18 @@ def test_weights_that_are_not_finite_are_neither_scored_nor_saved(
     if is_saved:
         assert all(torch.isfinite(value).all() for value in run.load_state("last")[0].values())
         assert gossamer.resume(run.path).counters()["finished"]
+
+
+# what a program is told
+
+
+def test_the_epochs_of_the_result_are_those_that_were_trained(image_folder: Path, tmp_path: Path) -> None:
+    """Not the evaluations, of which there are two in four epochs, and one in half an epoch."""
+    for number, (epochs, every) in enumerate([(4, 2), (0.5, 1)]):
+        run = gossamer.train(
+            small(image_folder, tmp_path / f"{number}", **{**QUICK, "epochs": epochs}, eval_every=every)
+        )
+        assert trained(run).values["epochs"] == epochs and trained(run).values["last"]["epoch"] == epochs
 
 
 # timing

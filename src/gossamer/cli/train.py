@@ -138,7 +138,9 @@ def trained(run: Run, **values: Any) -> Result:
     score = task_of(run.settings.task).score
     name = f"val_{score}"
     rows, best = run.metrics(), run.best(name)
-    plain: dict[str, Any] = {"run": str(run.path), "epochs": len(rows), "best": best, "last": rows[-1] if rows else {}}
+    last = rows[-1] if rows else {}
+    # not their number: an evaluation may be of several epochs, or of a part of one
+    plain: dict[str, Any] = {"run": str(run.path), "epochs": last.get("epoch", 0), "best": best, "last": last}
     plain["notes"] = run.data.get("notes", [])
     reached = f": val {metric_name(score)} {best[name]:.4f} after epoch {best['epoch']:g}" if best else ""
     return Result(f"{run.path}{reached}", {**plain, **values})

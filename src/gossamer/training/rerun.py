@@ -15,6 +15,8 @@ from gossamer.training.network import changes_of
 
 # what only means something for the network that it was given for, or follows from its weights
 OWN = ("width", "net_options", "weights", "norm_eps", "freeze")
+# what was timed for the network that it was, unless somebody has set it
+TIMED = ("precision", "memory_format", "threads")
 
 
 def retrain(
@@ -32,6 +34,9 @@ def retrain(
     """
     run = Run.open(os.fspath(folder))
     settings, dropped = settings_with_net(run.settings, net, os.fspath(out), weights)
+    given, fresh = run.user_settings(), Settings()
+    if given is not None:  # a run of versions that did not say keeps them all
+        settings = settings.replace(**{name: getattr(fresh, name) for name in TIMED if name not in given})
     changes = changes_of(run)
     if changes:
         dropped["changes"] = counted(len(changes), "edit")
