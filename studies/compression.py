@@ -32,6 +32,7 @@ from gossamer.modelfile.metadata import ModelFile, read_model_file
 from gossamer.run import SETTINGS, Run
 from gossamer.runtime.model import open_model
 from gossamer.settings import Settings
+from gossamer.shrink.decompose import METHODS
 from gossamer.shrink.outcome import settings_after
 from gossamer.shrink.recipe.latency import NATIVE, latencies
 from gossamer.shrink.recipe.paired import Outcome, drop_between, outcome
@@ -95,7 +96,7 @@ def decompose(family: Family, run: Path | None = None, name: str = "decomposed")
     out = family.folder / name
     if (out / SETTINGS).exists():
         return resume(out, progress=family.progress).path, ""
-    result = gossamer.decompose(run or family.run, out, minutes=family.after, progress=family.progress)
+    result = gossamer.decompose(run or family.run, out, minutes=family.after, methods=METHODS, progress=family.progress)
     if not result.file:
         return run or family.run, f"nothing accepted of {len(result.tried)} tried"
     return Path(result.file), f"{len(result.accepted)} of {len(result.tried)} layers decomposed"

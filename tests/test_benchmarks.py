@@ -327,6 +327,7 @@ def test_three_pipelines_are_one_picture_compared_at_equal_scores() -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not LIBRARY.is_file(), reason="the native engine is not built: make engine")
 def test_pipelines_are_timed_where_they_are_at_home_and_peers_may_be_missing(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
