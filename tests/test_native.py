@@ -23,7 +23,7 @@ import gossamer
 from gossamer.cli.main import main
 from gossamer.compile.fuse import fuse
 from gossamer.compile.lower import lower
-from gossamer.compile.program import FeatureMap, LayerWeights, Operation, Program, ProgramOutput
+from gossamer.compile.program import FeatureMap, LayerWeights, Operation, Program, ProgramInput, ProgramOutput
 from gossamer.compile.records import HEADER, OPERATION, OUTPUT, PIECE, VALUE
 from gossamer.compile.write import compile_file, program_bytes
 from gossamer.errors import InputError, ModelFileError
@@ -334,6 +334,15 @@ def heads() -> bytes:
     return program_bytes(Program([FeatureMap(*side) for side in sides], operations, 0, outputs))
 
 
+@pytest.fixture(scope="module")
+def inputs() -> bytes:
+    """Two inputs of different sides."""
+    maps = [FeatureMap(4, 4, 2), FeatureMap(1, 1, 2), FeatureMap(4, 4, 2)]
+    given = (ProgramInput("image", (2, 4, 4), 0), ProgramInput("gate", (2,), 1))
+    output = ProgramOutput("y", (2, 4, 4), [(2, False)])
+    return program_bytes(Program(maps, [Operation("scale", 0, 2, other=1)], 0, [output], inputs=given))
+
+
 def refused(data: bytes, folder: Path) -> int:
     """The code of the error with which a file is refused; 0 where it is loaded, and then it must run."""
     path = folder / "file.goss"
@@ -438,7 +447,7 @@ def test_a_corrupt_header_is_refused(small: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_the_engine_is_free_of_memory_errors(small: bytes, heads: bytes, tmp_path: Path) -> None:
+def test_the_engine_is_free_of_memory_errors(small: bytes, heads: bytes, inputs: bytes, tmp_path: Path) -> None:
     """The same corruptions under AddressSanitizer and UndefinedBehaviorSanitizer, in a program of its own."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
@@ -456,7 +465,7 @@ def test_the_engine_is_free_of_memory_errors(small: bytes, heads: bytes, tmp_pat
     if built.returncode and "cannot find" in built.stderr:
         pytest.skip("no sanitizers")
     assert built.returncode == 0, built.stderr
-    for name, data in (("small", small), ("heads", heads)):
+    for name, data in (("small", small), ("heads", heads), ("inputs", inputs)):
         (tmp_path / f"{name}.goss").write_bytes(data)
         done = subprocess.run(
             [str(program), str(tmp_path / f"{name}.goss"), str(tmp_path / "corrupt.goss")],

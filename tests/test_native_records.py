@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.compile.records import HEADER, OPERATION, OUTPUT, PIECE, RECORDS, VALUE, Record
+from gossamer.compile.records import HEADER, INPUT, OPERATION, OUTPUT, PIECE, RECORDS, VALUE, Record
 
 ROOT = Path(__file__).resolve().parents[1]
 TITLES = {
     "Header, 128 bytes:": HEADER,
     "A value is a map, 32 bytes:": VALUE,
     "An operation is 256 bytes:": OPERATION,
+    "An input is 96 bytes:": INPUT,
     "An output is 96 bytes:": OUTPUT,
     "A piece is 16 bytes:": PIECE,
 }

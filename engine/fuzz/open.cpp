@@ -13,6 +13,7 @@
 #include "../include/gossamer.h"
 #include "../src/model.h"
 #include "../test/checksum.h"
+#include "../test/values.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t most);
 
@@ -45,28 +46,21 @@ void open_and_run(const char *path, const char *isa) {
   setenv("GOSSAMER_ISA", isa, 1);
   gossamer_model *model = nullptr;
   if (gossamer_open(path, &model)) return;
-  int32_t sides[3];
-  int64_t outputs = 0;
   const char *metadata = nullptr;
   size_t length = 0;
-  if (gossamer_describe(model, sides, &outputs) || gossamer_metadata(model, &metadata, &length)) std::abort();
+  if (gossamer_metadata(model, &metadata, &length)) std::abort();
   const std::string copy(metadata, length);
-  int32_t count = 0, rank = 0, shape[4];
-  int64_t first = 0, named = 0;
-  const char *name = nullptr;
-  if (gossamer_output_count(model, &count)) std::abort();
-  for (int32_t i = 0; i < count; i++) {
-    if (gossamer_output(model, i, &name, &rank, shape, &first) || rank < 1 || rank > 4 || !std::strlen(name))
-      std::abort();
-    int64_t numbers = 1;
-    for (int32_t axis = 0; axis < rank; axis++) numbers *= shape[axis];
-    named += numbers;
-  }
-  if (named != outputs) std::abort();
+  const size_t inputs = size_t(input_values(model));
+  const size_t outputs = size_t(output_values(model));
+  int32_t count = 0, sides[3];
+  int64_t described = 0;
+  if (gossamer_input_count(model, &count)) std::abort();
+  const int answer = gossamer_describe(model, sides, &described);
+  if (count > 1 ? answer != GOSSAMER_INPUTS : answer || described != int64_t(outputs)) std::abort();
   for (int threads : {1, 2}) {
     gossamer_session *session = nullptr;
     if (gossamer_session_open(model, threads, &session)) continue;
-    std::vector<float> x(size_t(sides[0]) * size_t(sides[1]) * size_t(sides[2])), y(static_cast<size_t>(outputs));
+    std::vector<float> x(inputs), y(outputs);
     for (size_t i = 0; i < x.size(); i++) x[i] = i % 97 == 96 ? NAN : i % 89 == 88 ? 1e30f : float(i % 7) - 3;
     const int code = gossamer_run(session, x.data(), 1, y.data());  // with NaN, which networks of uint8 maps refuse
     if (code && code != GOSSAMER_NAN) std::abort();

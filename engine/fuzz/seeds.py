@@ -10,7 +10,8 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from torch import nn
 
-from gossamer.compile.write import PRECISIONS, compile_file
+from gossamer.compile.program import FeatureMap, Operation, Program, ProgramInput, ProgramOutput
+from gossamer.compile.write import PRECISIONS, compile_file, program_bytes
 from gossamer.export.convert import to_onnx
 
 
@@ -85,10 +86,19 @@ class Noise(CalibrationDataReader):  # type: ignore[misc]
         return next(self.images, None)
 
 
+def two_inputs() -> bytes:
+    """A map times one number per channel."""
+    maps = [FeatureMap(5, 4, 3), FeatureMap(1, 1, 3), FeatureMap(5, 4, 3)]
+    inputs = (ProgramInput("image", (3, 5, 4), 0), ProgramInput("gate", (3,), 1))
+    output = ProgramOutput("y", (3, 5, 4), [(2, False)])
+    return program_bytes(Program(maps, [Operation("scale", 0, 2, other=1)], 0, [output], inputs=inputs))
+
+
 def main() -> None:
-    """Write NAME.goss, NAME-bfloat16.goss and NAME-int8.goss for each network, and last layers in bytes."""
+    """Write NAME.goss, NAME-bfloat16.goss and NAME-int8.goss for each network, last layers in bytes, and two inputs."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "inputs.goss").write_bytes(two_inputs())
     torch.manual_seed(0)
     for name, network in NETWORKS.items():
         onnx = folder / f"{name}.onnx"

@@ -40,8 +40,10 @@ enum gossamer_error {
   GOSSAMER_OUTPUT = 14,    /* N11: an output without a name, or that its pieces do not fill */
   GOSSAMER_PRECISION =
       15, /* N12: weights of a type that cannot be multiplied with their map, int8 ones of an invalid scale, or too long an int32 sum */
-  GOSSAMER_ISA = 16, /* GOSSAMER_ISA asks for an instruction set that this machine lacks */
-  GOSSAMER_NAN = 17  /* the input holds NaN, which a network that computes in uint8 cannot represent */
+  GOSSAMER_ISA = 16,   /* GOSSAMER_ISA asks for an instruction set that this machine lacks */
+  GOSSAMER_NAN = 17,   /* the input holds NaN, which a network that computes in uint8 cannot represent */
+  GOSSAMER_INPUT = 18, /* N13: an input without a name, or of other sides than its value */
+  GOSSAMER_INPUTS = 19 /* gossamer_describe of a network with several inputs: see gossamer_input */
 };
 
 /* A line of text for a code; never null. */
@@ -50,9 +52,17 @@ GOSSAMER_API const char *gossamer_error_text(int code);
 /* Read a compiled file into memory: later changes of the file change nothing. */
 GOSSAMER_API int gossamer_open(const char *path, gossamer_model **model);
 
-/* Height, width and channels of the input, fixed when the network was compiled; how many values all outputs of an image
- * have together. */
+/* Height, width and channels of the only input, fixed when the network was compiled; how many values all outputs of an image
+ * have together. GOSSAMER_INPUTS where there are several inputs. */
 GOSSAMER_API int gossamer_describe(const gossamer_model *model, int32_t input[3], int64_t *outputs);
+
+/* How many inputs there are. */
+GOSSAMER_API int gossamer_input_count(const gossamer_model *model, int32_t *count);
+
+/* An input: its name ("" in a file of one input, which does not keep it), valid as long as the model; its axes without the
+ * batch and their sizes; where among an image's values it begins. */
+GOSSAMER_API int gossamer_input(const gossamer_model *model, int32_t index, const char **name, int32_t *rank,
+                                int32_t sides[4], int64_t *first);
 
 /* How many outputs there are. */
 GOSSAMER_API int gossamer_output_count(const gossamer_model *model, int32_t *count);
@@ -78,7 +88,7 @@ GOSSAMER_API int gossamer_session_open(const gossamer_model *model, int threads,
 GOSSAMER_API const char *gossamer_session_isa(const gossamer_session *session);
 
 /* `images` images, float32 (images, channels, height, width) -> (images, outputs): the outputs of each image are
- * concatenated. Allocates nothing. Outputs are the same to the bit for any number of threads and any batching. A NaN of the
+ * concatenated, and so are its inputs where there are several. Allocates nothing. Outputs are the same to the bit for any number of threads and any batching. A NaN of the
  * input stays NaN in all outputs that depend on it. */
 GOSSAMER_API int gossamer_run(gossamer_session *session, const float *input, int64_t images, float *output);
 

@@ -19,7 +19,7 @@ constexpr int64_t MAX_SIDE = 1 << 16;                      // of any side or cha
 constexpr int64_t MAX_ELEMENTS = 1 << 28;                  // of any value: 1 GiB
 constexpr uint64_t MAX_FILE_BYTES = 1ull << 32;            // of a file: all of it is read into memory
 constexpr int64_t MAX_PRODUCTS = INT32_MAX / (255 * 128);  // of a sum of products of bytes, in int32
-constexpr uint32_t MAX_OUTPUTS = 64, MAX_PIECES = 4096;
+constexpr uint32_t MAX_INPUTS = 64, MAX_OUTPUTS = 64, MAX_PIECES = 4096;
 
 bool table_fits(uint64_t offset, uint64_t count, uint64_t each, uint64_t size) {
   return offset % 64 == 0 && offset <= size && count <= (size - offset) / each;
@@ -189,6 +189,33 @@ bool write_once(Spans &spans, int32_t parent, int32_t first, int32_t end) {
 
 int32_t root(const Model &m, int32_t value) { return m.values[value].parent < 0 ? value : m.values[value].parent; }
 
+// Whether the axes of an input, without the batch, hold the numbers of its value, and it has a name.
+bool valid_input(const Model &m, const Input &input) {
+  if (!input.name[0] || input.name[sizeof input.name - 1] || !in_range(input.rank, 1, 4)) return false;
+  int64_t elements = 1;
+  for (int32_t axis = 0; axis < input.rank; axis++) {
+    if (!in_range(input.sides[axis], 1, MAX_ELEMENTS)) return false;
+    elements *= input.sides[axis];
+    if (elements > MAX_ELEMENTS) return false;
+  }
+  const Value &v = m.values[input.value];
+  return elements == int64_t(v.h) * v.w * v.c;
+}
+
+// Which values the inputs fill: whole maps, `first` the first of them.
+int check_inputs(Model &m, int32_t first, int32_t count) {
+  m.input_values.assign(1, first);
+  for (int32_t i = 1; i < count; i++) m.input_values.push_back(m.inputs[i].value);
+  if (m.inputs && m.inputs[0].value != first) return GOSSAMER_INPUT;
+  for (size_t i = 0; i < m.input_values.size(); i++) {
+    const int32_t value = m.input_values[i];
+    if (!in_range(value, 0, m.value_count - 1) || m.values[value].parent != -1) return GOSSAMER_REFERENCE;
+    if (m.inputs && !valid_input(m, m.inputs[i])) return GOSSAMER_INPUT;
+    m.input_elements += int64_t(m.values[value].h) * m.values[value].w * m.values[value].c;
+  }
+  return GOSSAMER_OK;
+}
+
 // Each output is filled by its pieces; outputs use the pieces in order.
 int check_outputs(Model &m) {
   int32_t next = 0;
@@ -219,7 +246,7 @@ int check_outputs(Model &m) {
 
 int check_header(const Header &h, uint64_t size) {
   if (size < sizeof h || std::memcmp(h.magic, "GOSSAMER", 8)) return GOSSAMER_MAGIC;
-  if (h.version != 3 && h.version != 4) return GOSSAMER_VERSION;
+  if (h.version < 3 || h.version > 5) return GOSSAMER_VERSION;
   return h.file_size == size && size <= MAX_FILE_BYTES ? GOSSAMER_OK : GOSSAMER_SIZE;
 }
 
@@ -230,6 +257,9 @@ int check(Model &m) {
   if (crc32(0, m.data + 16, m.size - 16) != h.crc) return GOSSAMER_CHECKSUM;
   if (h.value_count < 2 || h.value_count > 1 << 20 || h.op_count < 1 || h.op_count > 1 << 20) return GOSSAMER_TABLES;
   if (h.output_count < 1 || h.output_count > MAX_OUTPUTS || h.piece_count < 1 || h.piece_count > MAX_PIECES)
+    return GOSSAMER_TABLES;
+  if (h.version == 5 &&
+      (h.input_count < 1 || h.input_count > MAX_INPUTS || !table_fits(h.inputs, h.input_count, sizeof(Input), m.size)))
     return GOSSAMER_TABLES;
   if (!table_fits(h.values, h.value_count, sizeof(Value), m.size) ||
       !table_fits(h.ops, h.op_count, h.version == 3 ? OP_BYTES_OF_VERSION_3 : sizeof(Op), m.size) ||
@@ -253,19 +283,22 @@ int check(Model &m) {
   m.weight_count = int64_t(h.weight_count);
   m.value_count = int32_t(h.value_count);
   m.op_count = int32_t(h.op_count);
-  m.input = h.input;
+  m.inputs = h.version == 5 ? reinterpret_cast<const Input *>(m.data + h.inputs) : nullptr;
   m.output_count = int32_t(h.output_count);
   m.piece_count = int32_t(h.piece_count);
   for (int32_t i = 0; i < m.value_count; i++)
     if (int code = check_value(m, i)) return code;
-  if (!in_range(m.input, 0, m.value_count - 1) || m.values[m.input].parent != -1) return GOSSAMER_REFERENCE;
+  if (int code = check_inputs(m, h.input, m.inputs ? int32_t(h.input_count) : 1)) return code;
   if (int code = check_outputs(m)) return code;
   // every position that is read was written before, and no value is written twice
   std::vector<int64_t> written(size_t(m.value_count), 0);
   std::vector<char> is_written(size_t(m.value_count), 0);
   Spans spans;
-  is_written[size_t(m.input)] = 1;
-  written[size_t(m.input)] = m.values[m.input].c;
+  for (int32_t input : m.input_values) {
+    if (is_written[size_t(input)]) return GOSSAMER_REFERENCE;
+    is_written[size_t(input)] = 1;
+    written[size_t(input)] = m.values[input].c;
+  }
   const auto readable = [&](int32_t value) {
     const int32_t from = root(m, value);
     return is_written[size_t(value)] || written[size_t(from)] == m.values[from].c;

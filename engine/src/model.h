@@ -57,8 +57,9 @@ struct Header {
   int32_t input;
   uint32_t output_count;
   uint64_t outputs, pieces;
-  uint32_t piece_count;
-  uint8_t reserved[20];
+  uint32_t piece_count, input_count;  // input_count and inputs: of version 5
+  uint64_t inputs;
+  uint8_t reserved[8];
 };
 
 // A map of h x w positions; channels first to first + c of its parent where it has one.
@@ -98,6 +99,13 @@ static_assert(sizeof(Header) == 128 && sizeof(Value) == 32 && sizeof(Op) == 256,
 // Of version 3, whose records end at sum_scale: nothing is rounded between the layers of an operation.
 constexpr size_t OP_BYTES_OF_VERSION_3 = 192, OP_FIELDS_OF_VERSION_3 = offsetof(Op, sum_scale);
 
+// An input of a file of version 5: float32 values of an image in the layout of ONNX, its axes without the batch, which fill a value.
+struct Input {
+  char name[64];  // UTF-8, ended by 0
+  int32_t rank, sides[4];
+  int32_t value, reserved[2];
+};
+
 // An output: float32 values of an image in the layout of ONNX, its axes without the batch; its pieces are concatenated.
 struct Output {
   char name[64];  // UTF-8, ended by 0
@@ -109,7 +117,7 @@ struct Output {
 struct Piece {
   int32_t value, channels_last, reserved[2];
 };
-static_assert(sizeof(Output) == 96 && sizeof(Piece) == 16, "records are as FORMAT.md has them");
+static_assert(sizeof(Input) == 96 && sizeof(Output) == 96 && sizeof(Piece) == 16, "records are as FORMAT.md has them");
 
 struct Model {
   const uint8_t *data = nullptr;
@@ -117,13 +125,15 @@ struct Model {
   const Value *values = nullptr;
   const Op *ops = nullptr;
   const float *weights = nullptr;
+  const Input *inputs = nullptr;  // null before version 5, which names no inputs
   const Output *outputs = nullptr;
   const Piece *pieces = nullptr;
-  int32_t value_count = 0, op_count = 0, input = 0, output_count = 0, piece_count = 0;
-  int64_t weight_count = 0, output_elements = 0;  // output_elements: of all outputs of an image
+  int32_t value_count = 0, op_count = 0, output_count = 0, piece_count = 0;
+  int64_t weight_count = 0, input_elements = 0, output_elements = 0;  // of all inputs and all outputs of an image
   const char *metadata = nullptr;
   size_t metadata_size = 0;
-  std::vector<Op> converted_ops;  // of a file of version 3
+  std::vector<int32_t> input_values;  // which the inputs fill, in order
+  std::vector<Op> converted_ops;      // of a file of version 3
 };
 
 // Rules N1 to N3 of a file of `size` bytes, of which `header` holds the first, padded with zeros if the file is shorter; 0 or a

@@ -327,7 +327,7 @@ void place_values(gossamer_model &m) {
     if (born[r] == NEVER) born[r] = when;
     dies[r] = std::max(dies[r], when);
   };
-  touch(f.input, -1);
+  for (int32_t input : f.input_values) touch(input, -1);
   for (int32_t i = 0; i < f.op_count; i++) {
     touch(f.ops[i].in, i);
     if (f.ops[i].other >= 0) touch(f.ops[i].other, i);

@@ -250,13 +250,13 @@ void operate(const WorkItem &item, int32_t index, int phase) {
   }
 }
 
-void load_input(const WorkItem &item) {
-  const Map to = map_of(item, item.s.model->file.input);
+// An input of an image, channels first, into its map.
+void load_map(const WorkItem &item, const float *image, const Map &to) {
   const int64_t plane = int64_t(to.h) * to.w;
   const auto [first, last] = work_chunk(plane, item.part, item.parts);
-  if (item.s.model->isa) return item.s.model->isa->kernels->load_input(item.input, to, first, last);
+  if (item.s.model->isa) return item.s.model->isa->kernels->load_input(image, to, first, last);
   for (int32_t c = 0; c < to.c; c++) {
-    const float *from = item.input + c * plane;
+    const float *from = image + c * plane;
     if (to.type == F32) {
       for (int64_t p = first; p < last; p++) reinterpret_cast<float *>(to.data + p * to.ld)[c] = from[p];
     } else if (to.type == BF16) {
@@ -268,6 +268,16 @@ void load_input(const WorkItem &item) {
         to.data[p * to.ld + c] = uint8_t(q > 0 ? std::min(q, 255.0f) : 0.0f);
       }
     }
+  }
+}
+
+// The inputs of an image, which are concatenated.
+void load_inputs(const WorkItem &item) {
+  const float *image = item.input;
+  for (int32_t value : item.s.model->file.input_values) {
+    const Map to = map_of(item, value);
+    load_map(item, image, to);
+    image += int64_t(to.h) * to.w * to.c;
   }
 }
 
@@ -300,7 +310,7 @@ WorkItem item_of(const void *context, int part, int thread) {
                   thread, s.pool.threads(), part,    s.pool.threads() * s.chunks_per_thread};
 }
 
-void load_input_part(void *context, int part, int thread) { load_input(item_of(context, part, thread)); }
+void load_inputs_part(void *context, int part, int thread) { load_inputs(item_of(context, part, thread)); }
 
 void operate_part(void *context, int part, int thread) {
   const WorkItem item = item_of(context, part, thread);
@@ -314,7 +324,7 @@ void run_image(gossamer_session &s, int64_t *nanoseconds) {
   using Clock = std::chrono::steady_clock;
   const int threads = s.pool.threads();
   s.chunks_per_thread = 1;
-  s.pool.run(load_input_part, &s, s.chunks_per_thread);
+  s.pool.run(load_inputs_part, &s, s.chunks_per_thread);
   for (s.op = 0; s.op < s.model->file.op_count; s.op++) {
     const auto start = nanoseconds ? Clock::now() : Clock::time_point();
     const int count = phases(*s.model, s.op, threads);
@@ -334,16 +344,10 @@ void run_image(gossamer_session &s, int64_t *nanoseconds) {
 void run_image_on_one_thread(void *context, int i, int thread) {
   const gossamer_session &s = *static_cast<gossamer_session *>(context);
   const Model &f = s.model->file;
-  const Value &in = f.values[f.input];
-  const WorkItem item{s,
-                      s.arenas[size_t(thread)].data,
-                      s.input + int64_t(i) * in.h * in.w * in.c,
-                      s.output + i * f.output_elements,
-                      thread,
-                      1,
-                      0,
-                      1};
-  load_input(item);
+  const WorkItem item{
+      s, s.arenas[size_t(thread)].data, s.input + i * f.input_elements, s.output + i * f.output_elements, thread, 1, 0,
+      1};
+  load_inputs(item);
   for (int32_t o = 0; o < f.op_count; o++) operate(item, o, 0);
   store_outputs(item);
 }
@@ -366,7 +370,6 @@ bool holds_nan(const float *numbers, int64_t count) {
 // As many images as divide evenly among the threads, one image per thread, where each thread has its own arena; the others one by one.
 int run_images(gossamer_session &s, const float *input, int64_t images, float *output, int64_t *nanoseconds) {
   const Model &f = s.model->file;
-  const Value &in = f.values[f.input];
   const int64_t threads = s.pool.threads(),
                 parallel_images = s.arenas.size() > 1 && !nanoseconds ? images / threads * threads : 0;
   try {
@@ -374,15 +377,15 @@ int run_images(gossamer_session &s, const float *input, int64_t images, float *o
   } catch (...) {  // bad_alloc, or a thread that cannot be started
     return GOSSAMER_MEMORY;
   }
-  if (s.model->quantised && holds_nan(input, images * in.h * in.w * in.c)) return GOSSAMER_NAN;
+  if (s.model->quantised && holds_nan(input, images * f.input_elements)) return GOSSAMER_NAN;
   s.input = input, s.output = output;
   for (int64_t i = 0, count; i < parallel_images; i += count) {
     count = std::min<int64_t>(parallel_images - i, threads * MAX_IMAGES_PER_THREAD);
-    s.input = input + i * in.h * in.w * in.c, s.output = output + i * f.output_elements;
+    s.input = input + i * f.input_elements, s.output = output + i * f.output_elements;
     s.pool.run(run_image_on_one_thread, &s, int(count / threads));
   }
   for (int64_t i = parallel_images; i < images; i++) {
-    s.input = input + i * in.h * in.w * in.c;
+    s.input = input + i * f.input_elements;
     s.output = output + i * f.output_elements;
     run_image(s, nanoseconds);
   }
@@ -437,6 +440,8 @@ const char *gossamer_error_text(int code) {
       ("GOSSAMER_ISA names an instruction set other than reference, portable, avx2, avx512, avx512_vnni, avx512_bf16, "
        "amx, neon and neon_dotprod, or that this machine lacks"),  // in parentheses: clang suspects a missing comma
       "the input holds NaN, which a network that computes in uint8 cannot represent",
+      "N13: an input has no name, or its sides are not those of its value",
+      "the network has several inputs, which gossamer_input describes one by one",
   };
   const int count = int(sizeof texts / sizeof *texts);
   return code >= 0 && code < count ? texts[code] : "unknown error";
@@ -465,9 +470,35 @@ int gossamer_open(const char *path, gossamer_model **model) {
 
 int gossamer_describe(const gossamer_model *model, int32_t input[3], int64_t *outputs) {
   if (!model || !input || !outputs) return GOSSAMER_ARGUMENT;
-  const Value &in = model->file.values[model->file.input];
+  if (model->file.input_values.size() > 1) return GOSSAMER_INPUTS;
+  const Value &in = model->file.values[model->file.input_values[0]];
   input[0] = in.h, input[1] = in.w, input[2] = in.c;
   *outputs = model->file.output_elements;
+  return GOSSAMER_OK;
+}
+
+int gossamer_input_count(const gossamer_model *model, int32_t *count) {
+  if (!model || !count) return GOSSAMER_ARGUMENT;
+  *count = int32_t(model->file.input_values.size());
+  return GOSSAMER_OK;
+}
+
+int gossamer_input(const gossamer_model *model, int32_t index, const char **name, int32_t *rank, int32_t sides[4],
+                   int64_t *first) {
+  if (!model || !name || !rank || !sides || !first || index < 0 || index >= int32_t(model->file.input_values.size()))
+    return GOSSAMER_ARGUMENT;
+  const Model &f = model->file;
+  *first = 0;
+  for (int32_t i = 0; i < index; i++) {
+    const Value &before = f.values[f.input_values[size_t(i)]];
+    *first += int64_t(before.h) * before.w * before.c;
+  }
+  const Value &v = f.values[f.input_values[size_t(index)]];
+  const int32_t map_sides[4] = {v.c, v.h, v.w, 1};
+  *name = f.inputs ? f.inputs[index].name : "";
+  *rank = f.inputs ? f.inputs[index].rank : 3;
+  for (int32_t axis = 0; axis < 4; axis++)
+    sides[axis] = axis < *rank ? (f.inputs ? f.inputs[index].sides : map_sides)[axis] : 1;
   return GOSSAMER_OK;
 }
 

@@ -6,6 +6,7 @@
 
 #include "../include/gossamer.h"
 #include "checksum.h"
+#include "values.h"
 
 int main(int, char **names) {
   std::vector<uint8_t> file;
@@ -26,10 +27,7 @@ int main(int, char **names) {
       tried++;
       gossamer_model *model = nullptr;
       if (gossamer_open(names[2], &model)) continue;
-      int32_t sides[3];
-      int64_t outputs = 0;
-      gossamer_describe(model, sides, &outputs);
-      const int64_t inputs = int64_t(sides[0]) * sides[1] * sides[2];
+      const int64_t inputs = input_values(model), outputs = output_values(model);
       gossamer_session *session = nullptr;
       if (inputs < 1 << 16 && outputs < 1 << 20 && !gossamer_session_open(model, 1, &session)) {
         std::vector<float> x(size_t(inputs), 0.5f), y(static_cast<size_t>(outputs));

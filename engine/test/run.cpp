@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../include/gossamer.h"
+#include "values.h"
 
 static int fail(int code) {
   std::fprintf(stderr, "%s\n", gossamer_error_text(code));
@@ -15,15 +16,13 @@ int main(int count, char **words) {
   if (count < 4) return fail(GOSSAMER_ARGUMENT);
   gossamer_model *model = nullptr;
   if (int code = gossamer_open(words[1], &model)) return fail(code);
-  int32_t sides[3];
-  int64_t outputs = 0;
-  gossamer_describe(model, sides, &outputs);
-  const size_t inputs = size_t(sides[0]) * size_t(sides[1]) * size_t(sides[2]);
+  const size_t inputs = size_t(input_values(model));
+  const size_t outputs = size_t(output_values(model));
   gossamer_session *session = nullptr;
   if (int code = gossamer_session_open(model, count > 4 ? std::atoi(words[4]) : 1, &session)) return fail(code);
   FILE *in = std::fopen(words[2], "rb"), *out = std::fopen(words[3], "wb");
   if (!in || !out) return fail(GOSSAMER_FILE);
-  std::vector<float> x(inputs), y(static_cast<size_t>(outputs));
+  std::vector<float> x(inputs), y(outputs);
   while (std::fread(x.data(), 4, inputs, in) == inputs) {
     if (int code = gossamer_run(session, x.data(), 1, y.data())) return fail(code);
     if (std::fwrite(y.data(), 4, y.size(), out) != y.size()) return fail(GOSSAMER_FILE);

@@ -59,7 +59,7 @@ class _Candidate:
         median, p10, p90 = (float(value) for value in np.percentile(times, (50, 10, 90)))
         return dataclasses.replace(
             self.row,
-            **{**self.opened, "input": tuple(self.opened["input"])},
+            **self.opened | {"input": tuple(self.opened["input"]), "inputs": tuple(map(tuple, self.opened["inputs"]))},
             **self.memory,
             runs=len(times),
             median_ms=median,
@@ -138,7 +138,9 @@ def _target(text: str) -> ResolvedTarget:
     """Raises InputError, UnknownNameError, ModelFileError."""
     target = target_of(text, ("run", *FILES, "network"))
     if target.kind == "model file":
-        read_model_file(text)  # a file that breaks a rule is refused here, once, not by every runtime in turn
+        read_model_file(
+            text, several_inputs=True
+        )  # a file that breaks a rule is refused here, once, not by every runtime in turn
     return target
 
 

@@ -25,7 +25,7 @@ class Measurement:
     order of time. file_bytes: of the file made for the runtime, with those beside it; difference: the largest of its outputs
     from those of the model file; both where every runtime had its own. import_ms: importing the runtime. load_ms: opening the model after that. first_ms: the first call.
     peak_bytes: most memory of its process; growth_bytes: how much of it came after the import. error: why there is no
-    measurement.
+    measurement. input: its shape; inputs: those of a network of several, whose `input` is ().
     """
 
     target: str
@@ -35,6 +35,7 @@ class Measurement:
     version: str | None = None
     note: str = ""
     input: tuple[int, ...] = ()
+    inputs: tuple[tuple[int, ...], ...] = ()
     runs: int = 0
     median_ms: float | None = None
     p10_ms: float | None = None
@@ -103,7 +104,8 @@ def _table(target: str, rows: Sequence[Measurement]) -> Iterator[str]:
     if not rows:
         yield target
         return
-    yield f"{target}, input {dimensions(rows[0].input)}"
+    given = " and ".join(dimensions(shape) for shape in rows[0].inputs)
+    yield f"{target}, inputs {given}" if given else f"{target}, input {dimensions(rows[0].input)}"
     if any(row.file_bytes is not None for row in rows):
         for line in format_table(FILE_COLUMNS, list(map(_of_files, rows)), left=(0, -1), widths=FILE_WIDTHS, gap=" "):
             yield f" {line}"

@@ -5,7 +5,7 @@ Reads JSON lines from standard input and replies to each with one JSON line on s
     {"do": "export", "target": .., "kind": .., "out": path}     -> {}
     {"do": "make", "runtime": .., "target": .., "out": path}    -> {"file_bytes", "difference"}
     {"do": "open", "runtime": .., "target": .., "kind": .., "threads": n, "batch": n, "seconds": s, "runs": n}
-                                          -> {"version", "note", "input", "import_ms", "load_ms", "first_ms"}
+                                          -> {"version", "note", "input", "inputs", "import_ms", "load_ms", "first_ms"}
     {"do": "measure", "seconds": s, "runs": n}  -> {"times_ns": [..], "peak_bytes", "growth_bytes"}
 
 The reply to a failure is {"error": one line}. `kind` is one of `gossamer.targets.KINDS`.
@@ -20,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 from gossamer.bench.files import make_file
 from gossamer.errors import GossamerError, InputError
 from gossamer.predictions.head import Raw, outputs_of
+from gossamer.runtime.interface import Batch, Shape, noise
 
-Forward = Callable[[NDArray[np.float32]], Raw]
+Forward = Callable[[Any], Raw]  # of a Batch
 Json = dict[str, Any]
 SIZE = (224, 224)  # input of a network without a run or file, pixels
 REWARM = 2  # runs at the start of each round that do not count: another process had the caches
@@ -43,7 +44,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.forward: Forward | None = None
-        self.batch = np.empty(0, np.float32)
+        self.batch: Batch = np.empty(0, np.float32)
         self.before: int | None = None  # bytes in memory before the model was loaded
 
     def reply(self, job: Json) -> Json:
@@ -66,7 +67,7 @@ class Worker:
         note, make = next(iter(ways.items()))
         self.forward = make()
         loaded = time.perf_counter()
-        self.batch = np.random.default_rng(0).standard_normal((job["batch"], *shape), dtype=np.float32)
+        self.batch = noise(shape if isinstance(shape, dict) else {"": (None, *shape)}, job["batch"], (3, *SIZE))
         first = time.perf_counter()
         self.forward(self.batch)
         done = time.perf_counter()
@@ -81,7 +82,7 @@ class Worker:
         return {
             "version": version,
             "note": note,
-            "input": list(self.batch.shape),
+            **_shapes(self.batch),
             "import_ms": (imported - started) * 1e3,
             "load_ms": (loaded - imported) * 1e3,
             "first_ms": (done - first) * 1e3,
@@ -109,10 +110,17 @@ class Worker:
         return times
 
 
+def _shapes(batch: Batch) -> Json:
+    """The shape of the only input, or those of several."""
+    if isinstance(batch, Mapping):
+        return {"input": [], "inputs": [list(array.shape) for array in batch.values()]}
+    return {"input": list(batch.shape), "inputs": []}
+
+
 # A loader imports the runtime and returns what loads the model: the ways to run it (the fastest is measured), by what
-# their properties, the input shape (C, H, W), and the runtime's version.
+# their properties, the input shape (C, H, W), or shapes with their batch by name, and the runtime's version.
 Ways = dict[str, Callable[[], Forward]]
-Loaded = tuple[Ways, tuple[int, int, int], str]
+Loaded = tuple[Ways, tuple[int, int, int] | dict[str, Shape], str]
 
 
 def _torch(job: Json) -> Callable[[], Loaded]:
@@ -198,6 +206,8 @@ def _model_file(job: Json) -> Callable[[], Loaded]:
                 model = load_model(compiled, runtime="native", threads=job["threads"])
         else:
             model = load_model(target, runtime=job["runtime"], threads=job["threads"])
+        if len(model.input_shapes) > 1:
+            return {"": lambda: model.run}, model.input_shapes, model.runtime_version
         if len(model.input_shape) != 4:
             raise InputError(f"{model.path}: an input of {len(model.input_shape)} axes", "(N, C, H, W)", "give another")
         size = model.metadata.preprocess.size if model.metadata else SIZE

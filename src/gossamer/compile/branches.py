@@ -7,7 +7,7 @@ Sources: MobileOne (arXiv 2206.04040, section 3), RepVGG (arXiv 2101.03697, sect
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,13 +65,7 @@ def merge_branches(program: Program) -> Program:
         gone |= {id(other) for other in removed}
         uses[merged.source] -= 1
         _write(one, merged)
-    return Program(
-        program.values,
-        [one for one in operations if id(one) not in gone],
-        program.input,
-        program.outputs,
-        program.shape,
-    )
+    return replace(program, operations=[one for one in operations if id(one) not in gone])
 
 
 def _plain(program: Program, one: Operation) -> bool:

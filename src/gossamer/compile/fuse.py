@@ -65,7 +65,7 @@ def fuse(program: Program) -> Program:
                 gone.add(id(block))
                 readers = _readers(operations, gone)
     kept = [one for one in operations if id(one) not in gone]
-    return _compact(Program(program.values, kept, program.input, program.outputs, program.shape))
+    return _compact(dataclasses.replace(program, operations=kept))
 
 
 def _drop_repeated_rounding(program: Program, one: Operation) -> None:
@@ -99,7 +99,7 @@ def _readers(operations: list[Operation], gone: set[int]) -> dict[int, list[int]
 
 def _compact(program: Program) -> Program:
     """Without the values that nothing uses any more."""
-    used = {program.input} | program.output_values()
+    used = program.input_values() | program.output_values()
     for one in program.operations:
         used |= {one.input, one.out} | ({one.other} if one.other >= 0 else set())
     used |= {program.values[value].parent for value in used} - {-1}
@@ -114,4 +114,5 @@ def _compact(program: Program) -> Program:
         one.other = number[one.other] if one.other >= 0 else -1
     for output in program.outputs:
         output.pieces = [(number[value], last) for value, last in output.pieces]
-    return Program(values, program.operations, number[program.input], program.outputs, program.shape)
+    inputs = tuple(dataclasses.replace(one, value=number[one.value]) for one in program.inputs)
+    return dataclasses.replace(program, values=values, input=number[program.input], inputs=inputs)

@@ -11,7 +11,7 @@ from math import prod
 from gossamer.compile import layout
 from gossamer.compile.program import MOST_SIDE, MOST_STRIDE, FeatureMap
 from gossamer.errors import InputError
-from gossamer.modelfile.onnx import OnnxModel, OnnxNode
+from gossamer.modelfile.onnx import OnnxModel, OnnxNode, OnnxValue
 
 TO_CHANNELS_FIRST = [0, 3, 1, 2]
 # what stands between an input and the Transpose, and leaves the axes in their places
@@ -32,10 +32,10 @@ class InputLayout:
     pixels: tuple[int, int] | None = None
 
 
-def is_channels_last(onnx: OnnxModel) -> bool:
-    """Whether all that reads the input brings its last axis to the front, so that the axes are height, width, channels."""
-    shape = onnx.input.shape or ()
-    readers = _readers(onnx, onnx.input.name)
+def is_channels_last(onnx: OnnxModel, given: OnnxValue) -> bool:
+    """Whether all that reads an input brings its last axis to the front, so that the axes are height, width, channels."""
+    shape = given.shape or ()
+    readers = _readers(onnx, given.name)
     if len(shape) != 4 or not readers:
         return False
     of_one = shape[3] == 1 and shape[1] != 1  # one channel, which any reshape leaves where it is
@@ -58,21 +58,34 @@ def _readers(onnx: OnnxModel, name: str) -> list[OnnxNode]:
     return readers
 
 
-def layout_of_input(onnx: OnnxModel) -> InputLayout:
+def check_batches(onnx: OnnxModel) -> None:
+    """Raises InputError where several inputs are not of one batch."""
+    firsts = [(given.shape or (None,))[0] if given.shape != () else "none" for given in onnx.inputs]
+    fixed = {first for first in firsts if isinstance(first, int)}
+    if len(fixed) > 1 or (fixed and not all(isinstance(first, int) for first in firsts)):
+        shown = ", ".join(f"{given.name[:60]} {given.shape}" for given in onnx.inputs[:4])
+        raise InputError(
+            f"inputs of different batches: {shown}",
+            "inputs whose first axis is the batch, free in all of them or fixed alike",
+            "export the network so",
+        )
+
+
+def layout_of_input(onnx: OnnxModel, given: OnnxValue) -> InputLayout:
     """Raises InputError for an input that is no map of known sides, nor a row."""
-    shape = onnx.input.shape or ()
+    shape, which = given.shape or (), f" {given.name[:60]!r}" if len(onnx.inputs) > 1 else ""
     sides = [side for side in shape[1:] if isinstance(side, int) and 1 <= side <= MOST_SIDE]
     last = (
-        len(sides) == 3 and sides[2] <= MOST_STRIDE and is_channels_last(onnx)
+        len(sides) == 3 and sides[2] <= MOST_STRIDE and is_channels_last(onnx, given)
     )  # of more it is a Transpose like others
     if not 2 <= len(shape) <= 4 or len(sides) < len(shape) - 1:
         raise InputError(
-            f"an input of {'x'.join(str(side)[:20] for side in shape[:8])}",
+            f"an input{which} of {'x'.join(str(side)[:20] for side in shape[:8]) or 'one number'}",
             f"batch x channels x height x width, all but the batch fixed, from 1 to {MOST_SIDE}",
             "give height and width where the file leaves them open (--input HxW), or export the network at one size",
         )
     if len(sides) == 1:
-        value = _as_reshaped(onnx, sides[0])
+        value = _as_reshaped(onnx, given, sides[0])
         return InputLayout(value, (tuple(part for axis in layout.of_map(value) for part in axis),), (sides[0],))
     if len(sides) == 2:
         value = FeatureMap(sides[0], sides[1], 1)
@@ -84,7 +97,7 @@ def layout_of_input(onnx: OnnxModel) -> InputLayout:
     h, w, c = sides
     if w * c > MOST_SIDE or prod(sides) > MOST_SIDE**2:
         raise InputError(
-            f"an input of {'x'.join(map(str, sides))}, channels last",
+            f"an input{which} of {'x'.join(map(str, sides))}, channels last",
             f"up to {MOST_SIDE} numbers in a row of pixels",
             "export the network with channels first",
         )
@@ -93,9 +106,9 @@ def layout_of_input(onnx: OnnxModel) -> InputLayout:
     return InputLayout(FeatureMap(h, w * c, 1), axes, (h, w, c), (c, w) if c > 1 else None)
 
 
-def _as_reshaped(onnx: OnnxModel, count: int) -> FeatureMap:
+def _as_reshaped(onnx: OnnxModel, given: OnnxValue, count: int) -> FeatureMap:
     """The map that all readers make of an input of rows of numbers, where they do, else its numbers as channels."""
-    readers = _readers(onnx, onnx.input.name)
+    readers = _readers(onnx, given.name)
     targets = [onnx.tensors.get(one.inputs[1]) for one in readers if one.op == "Reshape" and len(one.inputs) > 1]
     first = targets[0] if targets else None
     if first is None or len(targets) < len(readers) or first.shape != (4,) or first.dtype.kind != "i":

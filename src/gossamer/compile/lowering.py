@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.compile import input_layout, layout
+from gossamer.compile.input_layout import InputLayout
 from gossamer.compile.layout import Axes
 from gossamer.compile.program import (
     LONGEST_NAME,
@@ -21,6 +22,7 @@ from gossamer.compile.program import (
     LayerWeights,
     Operation,
     Program,
+    ProgramInput,
     ProgramOutput,
     Quantised,
     Rounding,
@@ -56,11 +58,12 @@ class Lowering:
     def __init__(self, onnx: OnnxModel, handlers: dict[str, Handler], others: Collection[str] = ()) -> None:
         """others: operators of constants and sides of maps alone."""
         self.onnx, self.handlers, self.others = onnx, handlers, others
-        layout_of_input = input_layout.layout_of_input(onnx)
-        self.program = Program([layout_of_input.value], [], 0, [], layout_of_input.shape)
-        self.names: dict[str, int] = {onnx.input.name: 0}
+        input_layout.check_batches(onnx)
+        layouts = {given.name: input_layout.layout_of_input(onnx, given) for given in onnx.inputs}
+        self.program = Program([one.value for one in layouts.values()], [], 0, [], layouts[onnx.input.name].shape)
+        self.names: dict[str, int] = {name: value for value, name in enumerate(layouts)}
         self.axes: dict[str, Axes] = {
-            onnx.input.name: layout_of_input.axes
+            name: one.axes for name, one in layouts.items()
         }  # of names whose axes are not channels, height, width
         self.series: dict[str, list[tuple[int, Axes]]] = {}  # names of several maps' rows, concatenated
         self.windows: dict[str, Window] = {}  # names of rows or columns of a map, or their mean
@@ -76,7 +79,7 @@ class Lowering:
                 self.uses[name] = self.uses.get(name, 0) + 1
                 self.users.setdefault(name, []).append(node)
         self.maker: dict[int, Operation] = {}  # value -> the operation that writes it
-        self.value_uses: dict[int, int] = {0: self.uses.get(onnx.input.name, 0)}
+        self.value_uses: dict[int, int] = {value: self.uses.get(name, 0) for name, value in self.names.items()}
         self.quantised: dict[str, Quantised] = {}  # constants that are bytes
         self.bytes: dict[
             str, np.dtype[Any]
@@ -85,13 +88,20 @@ class Lowering:
             str, NDArray[np.float32]
         ] = {}  # names of maps of bytes whose channels have scales of their own: of each, relative to the map's
         self.skip: set[int] = set()  # nodes that an earlier one has fused
-        if (
-            layout_of_input.pixels is not None
-        ):  # channels last: one row of pixels is a row of numbers, each pixel a window of its own
-            (c, width), height = layout_of_input.pixels, layout_of_input.value.h
-            layer = LayerWeights(np.eye(c, dtype=np.float32).reshape(c, 1, 1, c), np.zeros(c, np.float32))
-            emitted = self.emit("conv", 0, FeatureMap(height, width, c), kernel=(1, c), stride=(1, c), weights=[layer])
-            self.names[onnx.input.name], self.value_uses[emitted] = emitted, self.value_uses[0]
+        if len(layouts) > 1:
+            self.program.inputs = tuple(
+                _program_input(name, one, value) for value, (name, one) in enumerate(layouts.items())
+            )
+        for name, one in layouts.items():
+            if one.pixels is not None:
+                self._channels_first(name, one.pixels, one.value.h)
+
+    def _channels_first(self, name: str, pixels: tuple[int, int], height: int) -> None:
+        """An input with its channels last as a map: one row of pixels is a row of numbers, each pixel a window of its own."""
+        (c, width), value = pixels, self.names[name]
+        layer = LayerWeights(np.eye(c, dtype=np.float32).reshape(c, 1, 1, c), np.zeros(c, np.float32))
+        emitted = self.emit("conv", value, FeatureMap(height, width, c), kernel=(1, c), stride=(1, c), weights=[layer])
+        self.names[name], self.value_uses[emitted] = emitted, self.value_uses[value]
 
     def output(self, name: str) -> ProgramOutput:
         """An output as the maps that fill it. Raises InputError where its numbers lie in no order that the engine gives."""
@@ -323,3 +333,12 @@ class Lowering:
         value, rounding = self.program.values[source], Rounding(gate=gate)
         out = FeatureMap(value.h, value.w, value.c)
         return self.emit("activation", source, out, act=act, bound=bound, rounding=rounding)
+
+
+def _program_input(name: str, of: InputLayout, value: int) -> ProgramInput:
+    """Raises InputError for a name that the native file cannot hold."""
+    if not 0 < len(name.encode()) <= LONGEST_NAME or "\0" in name:
+        raise InputError(
+            f"an input {name[:LONGEST_NAME]!r}", f"a name of up to {LONGEST_NAME} bytes", "rename it in the ONNX file"
+        )
+    return ProgramInput(name, of.shape or (of.value.c, of.value.h, of.value.w), value)

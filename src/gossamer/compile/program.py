@@ -105,6 +105,15 @@ class Operation:
         return window and moved and min(self.pads) >= 0 and max(self.pads) <= MOST_PAD
 
 
+@dataclass(frozen=True)
+class ProgramInput:
+    """One of several inputs of the network: its ONNX name, its shape behind the batch, and the value that its numbers fill in their order."""
+
+    name: str
+    shape: tuple[int, ...]
+    value: int
+
+
 @dataclass
 class ProgramOutput:
     """An output of the network: its ONNX name, its shape behind the batch, and the maps whose concatenation fills it.
@@ -122,7 +131,7 @@ class Program:
     """Values, operations in order, which value is the network's input, and its outputs.
 
     shape: of the input behind its batch, where it is not channels, height, width of that value: then its numbers are the
-    value's, channels first, in this order.
+    value's, channels first, in this order. inputs: of a network of several, all of them; `input` and `shape` are the first's.
     """
 
     values: list[FeatureMap]
@@ -130,6 +139,11 @@ class Program:
     input: int
     outputs: list[ProgramOutput]
     shape: tuple[int, ...] | None = None
+    inputs: tuple[ProgramInput, ...] = ()
+
+    def input_values(self) -> set[int]:
+        """The values that inputs fill."""
+        return {self.input, *(one.value for one in self.inputs)}
 
     def in_bytes(self) -> bool:
         """Whether a map is bytes, or is rounded to bytes within an operation (QDQ)."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAGIC, VERSION = b"GOSSAMER", 4
+VERSION_OF_SEVERAL_INPUTS = 5  # written only for such a network: older engines read the others
 ALIGNMENT = 64  # bytes, of tables and weights
 
 C_TYPES = {"i": "int32_t", "I": "uint32_t", "q": "int64_t", "Q": "uint64_t", "f": "float", "s": "char"}
@@ -82,7 +83,7 @@ HEADER = Record(
     "Header",
     128,
     "8s: magic; I: version crc; Q: file_size values ops weights metadata weight_count metadata_size;"
-    "I: value_count op_count; i: input; I: output_count; Q: outputs pieces; I: piece_count",
+    "I: value_count op_count; i: input; I: output_count; Q: outputs pieces; I: piece_count input_count; Q: inputs",
 )
 VALUE = Record("Value", 32, "i: h w c parent first type; f: scale; i: zero")
 OPERATION = Record(
@@ -98,16 +99,17 @@ OPERATION_BYTES_OF_VERSION_3 = 192  # the fields up to middle_zero; those behind
 
 
 def unpack_operation(data: bytes | memoryview, offset: int, version: int) -> dict[str, Any]:
-    """The operation at an offset of a file of version 3 or 4."""
+    """The operation at an offset of a file of any version from 3 on."""
     if version != 3:
         return OPERATION.unpack(data, offset)
     known = bytes(data[offset : offset + OPERATION.offset("sum_scale")])
     return OPERATION.unpack(known.ljust(OPERATION.size, b"\0"))
 
 
+INPUT = Record("Input", 96, "64s: name; i: rank; 4i: sides; i: value")
 OUTPUT = Record("Output", 96, "64s: name; i: rank; 4i: sides; i: first pieces")
 PIECE = Record("Piece", 16, "i: value channels_last")
-RECORDS = (HEADER, VALUE, OPERATION, OUTPUT, PIECE)
+RECORDS = (HEADER, VALUE, OPERATION, INPUT, OUTPUT, PIECE)
 
 # the numbers of FORMAT.md, "The native file", are those of the place in a row
 OPERATION_KINDS = (

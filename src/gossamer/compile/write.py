@@ -18,6 +18,7 @@ from gossamer.compile.records import (
     ACTIVATIONS,
     ALIGNMENT,
     HEADER,
+    INPUT,
     MAGIC,
     MAP_TYPES,
     OPERATION,
@@ -26,6 +27,7 @@ from gossamer.compile.records import (
     PIECE,
     VALUE,
     VERSION,
+    VERSION_OF_SEVERAL_INPUTS,
 )
 from gossamer.errors import InputError, UnknownNameError
 from gossamer.host.storage import write_bytes
@@ -43,7 +45,7 @@ def compile_file(
 
     Raises ModelFileError for a file that breaks a rule, InputError for an operator that the engine lacks, StorageError.
     """
-    write_bytes(out, compile_bytes(read_model_file(path), precision, classifier)[0])
+    write_bytes(out, compile_bytes(read_model_file(path, several_inputs=True), precision, classifier)[0])
     return Path(out)
 
 
@@ -73,7 +75,7 @@ def compile_bytes(file: ModelFile, precision: str = "float32", classifier: str =
     for operation, layer in zip(last, layers, strict=True):
         operation.weights[0] = layer
     facts = file.metadata.to_json() if file.metadata else None
-    if program.shape is not None:  # of no file with metadata: there images are channels first
+    if program.shape is not None and not program.inputs:  # of no file with metadata: there images are channels first
         facts = {"input": list(program.shape)}
     metadata = json.dumps(facts, ensure_ascii=False, sort_keys=True).encode()
     return program_bytes(program, metadata), bool(last) or any(value.type != "float32" for value in program.values)
@@ -103,8 +105,10 @@ def program_bytes(program: Program, metadata: bytes = b"null") -> bytes:
     values = b"".join(VALUE.pack({**vars(value), "type": MAP_TYPES.index(value.type)}) for value in program.values)
     outputs, pieces = _outputs(program)
     tables = {"values": values, "ops": operations, "outputs": outputs, "pieces": pieces}
+    tables |= {"inputs": _inputs(program)} if program.inputs else {}
     tables |= {"weights": b"".join(weights.parts), "metadata": metadata}
-    fields: dict[str, int | bytes] = {"magic": MAGIC, "version": VERSION, "crc": 0}
+    version = VERSION_OF_SEVERAL_INPUTS if program.inputs else VERSION
+    fields: dict[str, int | bytes] = {"magic": MAGIC, "version": version, "crc": 0, "inputs": 0}
     body, at = b"", HEADER.size
     for name, table in tables.items():
         gap = -at % ALIGNMENT
@@ -114,6 +118,7 @@ def program_bytes(program: Program, metadata: bytes = b"null") -> bytes:
     fields |= {"file_size": at, "weight_count": weights.count, "metadata_size": len(metadata), "input": program.input}
     fields |= {"value_count": len(program.values), "op_count": len(program.operations)}
     fields |= {"output_count": len(program.outputs), "piece_count": len(pieces) // PIECE.size}
+    fields |= {"input_count": len(program.inputs)}
     checksum = zlib.crc32(HEADER.pack(fields)[16:] + body)
     return HEADER.pack({**fields, "crc": checksum}) + body
 
@@ -149,6 +154,16 @@ def _operation(operation: Operation, weights: _Weights) -> bytes:
         stem, suffix = (name[:-1], name[-1]) if name[-1].isdigit() else (name, "")
         fields |= {f"{stem}_scale{suffix}": scale, f"{stem}_zero{suffix}": zero}
     return OPERATION.pack(fields)
+
+
+def _inputs(program: Program) -> bytes:
+    """The table of several inputs."""
+    records = []
+    for one in program.inputs:
+        sides = (*one.shape, *[0] * (MOST_AXES - len(one.shape)))
+        fields = {"name": one.name.encode(), "rank": len(one.shape), "sides": sides, "value": one.value}
+        records.append(INPUT.pack(fields))
+    return b"".join(records)
 
 
 def _outputs(program: Program) -> tuple[bytes, bytes]:

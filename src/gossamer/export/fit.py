@@ -183,4 +183,4 @@ def _resized(file: ModelFile, sides: tuple[int, int]) -> ModelFile:
     """The file with another input size."""
     given = file.onnx.input
     shape = given.shape or ()
-    return replace(file, metadata=None, onnx=replace(file.onnx, input=replace(given, shape=(*shape[:2], *sides))))
+    return replace(file, metadata=None, onnx=replace(file.onnx, inputs=(replace(given, shape=(*shape[:2], *sides)),)))

@@ -185,12 +185,13 @@ def rule_error(rule: int, problem: str, do: str = "export the run again") -> Mod
     return ModelFileError(rule, problem, RULES[rule], do)
 
 
-def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
+def read_model_file(path: str | os.PathLike[str], several_inputs: bool = False) -> ModelFile:
     """Read a model file, and the files beside it that hold data of its tensors.
 
+    several_inputs: whether the caller can do with a plain ONNX file of more than one.
     Raises ModelFileError, and no other error whatever the file holds.
     """
-    return parse_model_file(_bytes(path), os.fspath(path))
+    return parse_model_file(_bytes(path), os.fspath(path), several_inputs)
 
 
 def with_metadata_of(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> ModelFile:
@@ -237,11 +238,15 @@ def _bytes(path: str | os.PathLike[str]) -> bytes:
         raise _of_file(error, name) from error
 
 
-def parse_model_file(data: bytes, name: str = "model file") -> ModelFile:
-    """CheckInput the bytes of a model file against every rule. Raises ModelFileError, whose line starts with `name`."""
+def parse_model_file(data: bytes, name: str = "model file", several_inputs: bool = False) -> ModelFile:
+    """Check the bytes of a model file against every rule. Raises ModelFileError, whose line starts with `name`.
+
+    several_inputs: as of `read_model_file`; a file with metadata has one all the same.
+    """
     try:
-        onnx = parse_onnx(data)
+        onnx = parse_onnx(data, several_inputs)
         has_metadata = any(key.startswith(PREFIX) for key, _ in onnx.metadata)
+        onnx = parse_onnx(data) if has_metadata and len(onnx.inputs) > 1 else onnx  # which refuses it
         metadata = _metadata(data, onnx) if has_metadata else None
     except ModelFileError as error:
         raise _of_file(error, name) from error

@@ -25,7 +25,7 @@ ONNX_RULES = {
     4: "tensors whose data are in the file, or in a file of its folder",
     5: "tensors with as many values as their shape says",
     6: "a graph in which each value is computed once, before it is used",
-    7: "one float32 input and 1 to 64 outputs, of known rank",
+    7: "one float32 input (compiled or run on arrays: 1 to 64) and 1 to 64 outputs, of known rank",
 }
 
 REPEATED = True
@@ -111,7 +111,7 @@ TYPES: dict[int, tuple[str, str]] = {
     13: ("<u8", "uint64_data"),
 }
 FLOAT = 1
-MOST_OUTPUTS = 64
+MOST_INPUTS, MOST_OUTPUTS = 64, 64
 # Attribute.type -> the field that holds the value
 ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings", 9: "tensors"}
 
@@ -144,10 +144,15 @@ class OnnxModel:
     opset: int
     producer: str
     metadata: tuple[tuple[str, str], ...]
-    input: OnnxValue
+    inputs: tuple[OnnxValue, ...]
     outputs: tuple[OnnxValue, ...]
     nodes: tuple[OnnxNode, ...]
     tensors: dict[str, NDArray[Any] | None]
+
+    @property
+    def input(self) -> OnnxValue:
+        """The first input, and the only one but where a file was read with `several_inputs`."""
+        return self.inputs[0]
 
     @property
     def output(self) -> OnnxValue:
@@ -171,8 +176,11 @@ def onnx_rule_error(rule: int, problem: str) -> ModelFileError:
     return ModelFileError(rule, problem, ONNX_RULES[rule], "fetch or export the file again")
 
 
-def parse_onnx(data: bytes) -> OnnxModel:
-    """Read an ONNX model. Raises ModelFileError (rules 1 to 7), and no other error whatever the bytes."""
+def parse_onnx(data: bytes, several_inputs: bool = False) -> OnnxModel:
+    """Read an ONNX model. several_inputs: whether it may have more than one.
+
+    Raises ModelFileError (rules 1 to 7), and no other error whatever the bytes.
+    """
     if not 0 < len(data) <= FILE_LIMIT:
         raise onnx_rule_error(1, f"{len(data)} bytes")
     model = protobuf.MessageReader(MESSAGES).message(memoryview(data), "Model")
@@ -193,14 +201,24 @@ def parse_onnx(data: bytes) -> OnnxModel:
     outputs = [_value(item) for item in graph["output"]]
     _check_order(nodes, tensors, inputs, outputs)
     inputs = [value for value in inputs if value.name not in tensors]  # IR version 3 lists tensors as inputs too
-    for kind, values, most in (("input", inputs, 1), ("output", outputs, MOST_OUTPUTS)):
+    for kind, values, most in (("input", inputs, MOST_INPUTS), ("output", outputs, MOST_OUTPUTS)):
         known = all(value.shape is not None for value in values)
-        if not 1 <= len(values) <= most or not known or values[0].type != FLOAT:
-            shown = ", ".join(f"{value.name} (type {value.type}, shape {value.shape})" for value in values[:4])
-            raise onnx_rule_error(7, f"{counted(len(values), kind)}: {shown}")
+        floats = all(value.type == FLOAT for value in (values if kind == "input" else values[:1]))
+        if not 1 <= len(values) <= most or not known or not floats:
+            raise onnx_rule_error(7, _shown(kind, values))
+    if len(inputs) > 1 and not several_inputs:
+        do = "compile it, or run it on arrays (gossamer.load), or export a network of one input"
+        raise ModelFileError(7, _shown("input", inputs), ONNX_RULES[7], do)
     producer = f"{model.get('producer_name', '')} {model.get('producer_version', '')}".strip()
     metadata = tuple((entry.get("key", ""), entry.get("value", "")) for entry in model["metadata_props"])
-    return OnnxModel(model["ir_version"], opsets.pop(), producer, metadata, inputs[0], tuple(outputs), nodes, tensors)
+    return OnnxModel(
+        model["ir_version"], opsets.pop(), producer, metadata, tuple(inputs), tuple(outputs), nodes, tensors
+    )
+
+
+def _shown(kind: str, values: list[OnnxValue]) -> str:
+    shown = ", ".join(f"{value.name[:60]} (type {value.type}, shape {value.shape})" for value in values[:4])
+    return f"{counted(len(values), kind)}: {shown}"
 
 
 def _value(message: dict[str, Any]) -> OnnxValue:

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -58,9 +59,17 @@ class OpenVino:
 
     def __call__(self, batch: NDArray[np.float32]) -> Raw:
         """batch (N, C, H, W) -> (N, ...), by name where there are several. Raises ModelFileError (rule 8)."""
+        return self._run([batch])
+
+    def run_inputs(self, batch: Mapping[str, NDArray[np.float32]]) -> Raw:
+        """As a call, with each input by its name."""
+        read = {name for port in self.compiled.inputs for name in port.get_names()}  # it drops those that no node reads
+        return self._run({name: array for name, array in batch.items() if name in read})
+
+    def _run(self, batch: Any) -> Raw:
         try:
             with self.lock:  # a request holds one inference at a time, and its outputs until the next
-                self.request.infer([batch], share_inputs=True)
+                self.request.infer(batch, share_inputs=True)
                 return raw_of(self.outputs, [np.array(self.request.get_tensor(port).data) for port in self.ports])
         except Exception as error:  # as above
             raise rule_error(8, f"{self.path}: OpenVINO {self.version}: {reason(error)}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from gossamer.host.storage import write_bytes
 from gossamer.host.text import counted
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, with_metadata_of
 from gossamer.predictions.head import flattened
+from gossamer.runtime.interface import Batch, noise, one_by_one
 from gossamer.runtime.model import Model, load, open_model
 from gossamer.runtime.native import NATIVE_BFLOAT16, Native
 from gossamer.runtime.predict import readable_pixels
@@ -136,11 +137,12 @@ def compile_model(
         trial.write_bytes(data)
         engine = Native(trial, 1)
     reference = reference_model(file)
+    batch: Batch
     if known is not None:
         batch = known.preprocess.normalise(np.stack([check.pixels for check in known.checks]))
     else:
-        batch = np.random.default_rng(0).standard_normal((8, *engine.input_shape[1:])).astype(np.float32)
-    raw = engine(batch)
+        batch = noise(engine.input_shapes, 8)
+    raw = engine.run(batch)
     outputs = flattened(raw, 0 if known is None else known.checked)
     classified = _classifies(known, engine)
     loss = _loss(reference, engine, [batch], classified)
@@ -154,7 +156,7 @@ def compile_model(
         data, _ = compile_bytes(dataclasses.replace(file, metadata=known), precision, classifier)
     shown, unreadable = None, []
     if images and known is not None:
-        batches: list[NDArray[np.float32]] = []
+        batches: list[Batch] = []
         for pixels, problem in progress.track(readable_pixels(known.preprocess, images), None, "images"):
             if pixels is None:
                 unreadable.append(problem)
@@ -167,7 +169,7 @@ def compile_model(
     beside = f"{reference.runtime_name} {reference.runtime_version}"
     exact = precision == "float32" and classifier == SAME and all(s.type == "float32" for s in read_steps(data))
     disagreement = next((text for part in (loss, shown) if part and (text := part.beyond(exact))), "")
-    disagreement = disagreement or _lost_nan(reference, engine, batch[:1])
+    disagreement = disagreement or _lost_nan(reference, engine, next(one_by_one(batch)))
     if disagreement and not force:
         raise VerificationError(
             f"{path}: the compiled network does not compute what {beside} does: {disagreement}; no file is written; "
@@ -212,27 +214,38 @@ def _classifies(metadata: ModelMetadata | None, engine: Native) -> bool:
     """Whether the outputs are one score per class: as the metadata says, or by their shape."""
     if metadata is not None:
         return [head.kind for head in metadata.heads] == ["classify"]
-    raw = engine(np.zeros((1, *engine.input_shape[1:]), np.float32))
+    raw = engine.run(noise(engine.input_shapes, 1))
     return isinstance(raw, np.ndarray) and raw.ndim == 2
 
 
-def _loss(reference: Model, engine: Native, batches: Sequence[NDArray[np.float32]], classified: bool) -> CompileLoss:
+def _loss(reference: Model, engine: Native, batches: Sequence[Batch], classified: bool) -> CompileLoss:
     return difference(
         (
-            (flattened(reference.run(one[None]))[0], flattened(engine(one[None]))[0])
+            (flattened(reference.run(one))[0], flattened(engine.run(one))[0])
             for batch in batches
-            for one in batch
+            for one in one_by_one(batch)
         ),
         classified,
     )
 
 
-def _lost_nan(reference: Model, engine: Native, image: NDArray[np.float32]) -> str:
-    """What is wrong with the outputs for an input with one NaN, "" where nothing is: NaN where the ONNX file has NaN, or a refusal."""
+def _lost_nan(reference: Model, engine: Native, image: Batch) -> str:
+    """What is wrong with the outputs for an input with one NaN, each of several in turn, "" where nothing is: NaN where the ONNX file has NaN, or a refusal."""
+    if not isinstance(image, Mapping):
+        return _lost_one_nan(reference, engine, _with_nan(image))
+    each = ({**image, name: _with_nan(array)} for name, array in image.items())
+    return next((text for one in each if (text := _lost_one_nan(reference, engine, one))), "")
+
+
+def _with_nan(image: NDArray[np.float32]) -> NDArray[np.float32]:
     image = image.copy()
     image[tuple(0 if axis < 2 else side // 2 for axis, side in enumerate(image.shape))] = np.nan
+    return image
+
+
+def _lost_one_nan(reference: Model, engine: Native, image: Batch) -> str:
     try:
-        actual = flattened(engine(image))
+        actual = flattened(engine.run(image))
     except InputError:  # it computes in uint8, which has no NaN
         return ""
     with np.errstate(invalid="ignore"):
@@ -267,7 +280,7 @@ def difference(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]],
 def _read(path: str | os.PathLike[str]) -> ModelFile:
     """A model file; where another tool changed it, the error says what brings its metadata back."""
     try:
-        return read_model_file(path)
+        return read_model_file(path, several_inputs=True)
     except ModelFileError as error:
         if error.rule != 10:
             raise

@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata
 from gossamer.predictions.head import Raw
+
+Batch = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
+"""What a network reads: one array, or several by the names of its inputs; the first axis of each is the batch."""
+
+Shape = tuple[int | str | None, ...]
+
+
+def one_by_one(batch: Batch) -> Iterator[Batch]:
+    """Each image of a batch, with a batch axis of 1."""
+    if not isinstance(batch, Mapping):
+        yield from (one[None] for one in batch)
+        return
+    for index in range(len(next(iter(batch.values())))):
+        yield {name: array[index : index + 1] for name, array in batch.items()}
+
+
+def noise(shapes: Mapping[str, Shape], count: int, usual: Shape = ()) -> Batch:
+    """Normally distributed numbers for `count` images, of one seed: an array for one input, else by name.
+
+    usual: the sides behind the batch in place of those that a shape leaves open, else 1.
+    """
+    random, arrays = np.random.default_rng(0), {}
+    for name, shape in shapes.items():
+        open_sides = usual if len(usual) == len(shape) - 1 else (1,) * (len(shape) - 1)
+        sides = [side if isinstance(side, int) else other for side, other in zip(shape[1:], open_sides, strict=True)]
+        arrays[name] = random.standard_normal((count, *sides), dtype=np.float32)
+    return arrays if len(arrays) > 1 else next(iter(arrays.values()))
 
 
 class Runtime(Protocol):
@@ -18,6 +46,14 @@ class Runtime(Protocol):
     version: str
 
     def __call__(self, batch: NDArray[np.float32]) -> Raw: ...
+
+
+@runtime_checkable
+class SeveralInputs(Protocol):
+    """A runtime that runs networks of several inputs too."""
+
+    def run_inputs(self, batch: Mapping[str, NDArray[np.float32]]) -> Raw:
+        """An array (N, ...) by the name of each input -> as `Runtime`."""
 
 
 class FileRuntime(Runtime, Protocol):

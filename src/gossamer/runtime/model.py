@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from gossamer.errors import InputError, MissingPackageError, ModelFileError, UnknownNameError, VerificationError
 from gossamer.host.storage import open_descriptor
-from gossamer.host.text import thread_count
+from gossamer.host.text import counted, thread_count
 from gossamer.images.preprocess import ImageSource, Placement
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, read_model_file, rule_error
 from gossamer.predictions.classes import check_top, source_name
 from gossamer.predictions.head import Raw, image_outputs
 from gossamer.predictions.limits import OWN, DecodingLimits
 from gossamer.predictions.postprocess import Prediction, postprocess
-from gossamer.runtime.interface import Runtime
+from gossamer.runtime.interface import Batch, Runtime, SeveralInputs, Shape
 from gossamer.runtime.table import AUTO, RUNTIMES, own_class, runtime_class, runtimes_of
 from gossamer.targets import KINDS, TargetKind, file_kind
 
@@ -31,7 +31,8 @@ class Model:
     """A model file, ready to run. `load` returns one.
 
     path: the file; kind: which of `gossamer.targets` it is. metadata: None for a plain ONNX file, or one of another kind that was
-    made from it. runtime_name, runtime_version: what runs it. why: one line saying why that runtime. input_shape: (N, C, H, W) with None or a name where it is free.
+    made from it. runtime_name, runtime_version: what runs it. why: one line saying why that runtime. input_shape: (N, C, H, W) with None or a name where it is free, () where
+    there are several inputs. input_shapes: of each input by its name.
     """
 
     def __init__(
@@ -45,16 +46,19 @@ class Model:
         runtime: Runtime,
         why: str,
         kind: TargetKind = "model file",
+        input_shapes: dict[str, Shape] | None = None,
     ) -> None:
         self.path, self.metadata, self._sha256, self.opset = path, metadata, sha256, opset
-        self.input_shape = input_shape
+        self.input_shape = input_shape if len(input_shapes or {}) < 2 else ()
+        self.input_shapes = input_shapes or {"": input_shape}
         self.runtime_name, self.runtime_version, self.why = runtime_name, runtime.version, why
         self._runtime, self.kind = runtime, kind
 
     def __repr__(self) -> str:
         plain = "plain ONNX" if self.kind == "model file" else f"{self.kind} without metadata"
         kinds = plain if self.metadata is None else ", ".join(head.kind for head in self.metadata.heads)
-        return f"Model({self.path!r}, {kinds}, input {self.input_shape}, runtime {self.runtime_name})"
+        given = f"input {self.input_shape}" if len(self.input_shapes) == 1 else f"inputs {self.input_shapes}"
+        return f"Model({self.path!r}, {kinds}, {given}, runtime {self.runtime_name})"
 
     @property
     def sha256(self) -> str:
@@ -63,20 +67,40 @@ class Model:
             self._sha256 = self._sha256()
         return self._sha256
 
-    def run(self, batch: NDArray[np.float32]) -> Raw:
+    def run(self, batch: Batch) -> Raw:
         """Outputs float32 (N, ...) of a normalised batch float32 (N, C, H, W): an array, or several by their names.
 
+        A network of several inputs takes an array for each by its name.
         Raises InputError for another type or shape, ModelFileError where the runtime gives up.
         """
-        expected = self.input_shape
+        if len(self.input_shapes) > 1:
+            return self._run_several(batch)
+        return self._runtime(self._checked("", batch, self.input_shape))
+
+    def _run_several(self, batch: Batch) -> Raw:
+        names = list(self.input_shapes)
+        if not isinstance(batch, Mapping) or set(batch) != set(names):
+            given = f"inputs {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
+            wanted = f"a float32 array for each of {', '.join(names)}"
+            raise InputError(f"{self.path}: {given[:200]}", wanted, "give a dict of arrays by these names")
+        arrays = {name: self._checked(f" {name!r}", batch[name], self.input_shapes[name]) for name in names}
+        counts = {len(array) for array in arrays.values()}
+        if len(counts) > 1:
+            shown = ", ".join(f"{name} {len(array)}" for name, array in arrays.items())
+            raise InputError(f"{self.path}: batches of {shown}", "one batch for all inputs", "give as many of each")
+        assert isinstance(self._runtime, SeveralInputs), "others were refused as the file was opened"
+        return self._runtime.run_inputs(arrays)
+
+    def _checked(self, name: str, array: Any, expected: Shape) -> NDArray[np.float32]:
         fits = (
-            isinstance(batch, np.ndarray) and batch.dtype == np.float32 and batch.ndim == len(expected) and batch.size
+            isinstance(array, np.ndarray) and array.dtype == np.float32 and array.ndim == len(expected) and array.size
         )
-        if not fits or any(isinstance(side, int) and side != actual for side, actual in zip(expected, batch.shape)):
-            actual = f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else type(batch).__name__
+        if not fits or any(isinstance(side, int) and side != actual for side, actual in zip(expected, array.shape)):
+            actual = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             wanted = ", ".join(str(side) if isinstance(side, int) else "any" for side in expected)
-            raise InputError(f"{self.path}: an input of {actual}", f"a float32 array ({wanted})", "convert the input")
-        return self._runtime(np.ascontiguousarray(batch))
+            what = f"{self.path}: an input{name} of {actual}"
+            raise InputError(what, f"a float32 array ({wanted})", "convert the input")
+        return np.ascontiguousarray(array)
 
     @overload
     def predict(
@@ -186,7 +210,7 @@ def load(path: str | os.PathLike[str], *, runtime: str = AUTO, threads: int = 0)
                 f"{path} with the runtime {runtime}", f"{what} with {', '.join(able)}", "leave --runtime out"
             )
         return _own(os.fspath(path), kind, able[0] if runtime == AUTO else runtime, threads)
-    return open_model(read_model_file(path), runtime, threads)
+    return open_model(read_model_file(path, several_inputs=True), runtime, threads)
 
 
 def open_model(file: ModelFile, runtime: str, threads: int = 0) -> Model:
@@ -208,11 +232,23 @@ def open_model(file: ModelFile, runtime: str, threads: int = 0) -> Model:
 
 
 def _model(file: ModelFile, name: str, threads: int, reason: str) -> Model:
-    entry = RUNTIMES[name]
-    runtime = runtime_class(name)(file, threads)
+    entry, kind = RUNTIMES[name], runtime_class(name)
+    if len(file.onnx.inputs) > 1 and not issubclass(kind, SeveralInputs):
+        inputs = counted(len(file.onnx.inputs), "input")
+        raise rule_error(8, f"{file.path}: {inputs}; gossamer runs {entry.title} with one", "use another runtime")
+    runtime = kind(file, threads)
     why = f"{entry.title} {runtime.version}, {reason}" + (f"; {entry.advice}" if entry.advice else "")
+    shapes = {given.name: given.shape or () for given in file.onnx.inputs}
     return Model(
-        file.path, file.metadata, file.sha256, file.onnx.opset, file.onnx.input.shape or (), name, runtime, why
+        file.path,
+        file.metadata,
+        file.sha256,
+        file.onnx.opset,
+        file.onnx.input.shape or (),
+        name,
+        runtime,
+        why,
+        input_shapes=shapes,
     )
 
 
@@ -240,6 +276,7 @@ def _own(path: str, kind: TargetKind, name: str, threads: int) -> Model:
             file.seek(0)
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    model = Model(path, engine.metadata, digest, 0, engine.input_shape, name, engine, why, kind)
+    shapes = getattr(engine, "input_shapes", None)  # of a compiled network
+    model = Model(path, engine.metadata, digest, 0, engine.input_shape, name, engine, why, kind, shapes)
     weakref.finalize(model, os.close, opened)
     return model

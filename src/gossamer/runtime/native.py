@@ -12,7 +12,7 @@ import math
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +25,17 @@ from gossamer.errors import InputError, MissingPackageError, ModelFileError
 from gossamer.host.machine import usable_cores
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, rule_error
 from gossamer.predictions.head import Raw, raw_of
+from gossamer.runtime.interface import Batch, Shape, noise
 from gossamer.runtime.steps import Step, read_steps
 
 NATIVE_BFLOAT16 = ("avx512_bf16", "amx")  # instruction sets whose products are of bfloat16; the others convert
 LIBRARY = Path(__file__).with_name("libgossamer.so")
 FIRST, LAST = 3, 15  # the engine's code of rule N1, less one, and of the last rule
 NAN = 17  # of an input with NaN for a network that computes in uint8
+INPUT, INPUT_RULE = 18, 13  # the code and the number of the rule on inputs
 RULES = {
     1: "a compiled network",
-    2: "version 3 or 4",
+    2: "version 3, 4 or 5",
     3: "a complete file",
     4: "an undamaged file",
 }
@@ -66,16 +68,16 @@ def library() -> Any:
             pointer, pointer_to = ctypes.c_void_p, ctypes.POINTER
             loaded.gossamer_error_text.restype = ctypes.c_char_p
             loaded.gossamer_open.argtypes = [ctypes.c_char_p, pointer_to(pointer)]
-            loaded.gossamer_describe.argtypes = [pointer, pointer_to(ctypes.c_int32), pointer_to(ctypes.c_int64)]
-            loaded.gossamer_output_count.argtypes = [pointer, pointer_to(ctypes.c_int32)]
-            loaded.gossamer_output.argtypes = [
-                pointer,
-                ctypes.c_int32,
-                pointer_to(ctypes.c_char_p),
-                pointer_to(ctypes.c_int32),
-                pointer_to(ctypes.c_int32),
-                pointer_to(ctypes.c_int64),
-            ]
+            for part in ("input", "output"):
+                getattr(loaded, f"gossamer_{part}_count").argtypes = [pointer, pointer_to(ctypes.c_int32)]
+                getattr(loaded, f"gossamer_{part}").argtypes = [
+                    pointer,
+                    ctypes.c_int32,
+                    pointer_to(ctypes.c_char_p),
+                    pointer_to(ctypes.c_int32),
+                    pointer_to(ctypes.c_int32),
+                    pointer_to(ctypes.c_int64),
+                ]
             loaded.gossamer_metadata.argtypes = [pointer, pointer_to(pointer), pointer_to(ctypes.c_size_t)]
             loaded.gossamer_records.argtypes = [pointer, pointer_to(pointer), pointer_to(ctypes.c_size_t)]
             loaded.gossamer_session_open.argtypes = [pointer, ctypes.c_int, pointer_to(pointer)]
@@ -98,23 +100,29 @@ def _missing(what: str) -> MissingPackageError:
 
 
 @dataclass(frozen=True)
-class EngineOutput:
-    """An output of a compiled network: its name, its shape behind the batch, and where among an image's numbers it begins."""
+class EngineArray:
+    """An input or output of a compiled network: its name, its shape behind the batch, where among an image's numbers it begins."""
 
     name: str
     shape: tuple[int, ...]
     first: int
 
+    @property
+    def end(self) -> int:
+        """Behind its last number."""
+        return self.first + math.prod(self.shape)
+
     def of(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
         """The output (N, ...) among all numbers (N, total)."""
-        part = numbers[:, self.first : self.first + math.prod(self.shape)]
+        part = numbers[:, self.first : self.end]
         return np.ascontiguousarray(part).reshape(len(numbers), *self.shape)
 
 
 class Native:
     """A compiled network, open: batch float32 (N, ...) -> (N, ...), or a dict of such by name where there are several.
 
-    input_shape: (None, C, H, W), or what the ONNX file has in its place, such as (None, H, W, C).
+    input_shape: (None, C, H, W), or what the ONNX file has in its place, such as (None, H, W, C); () where there are several inputs.
+    input_shapes: of each input by its name, which is "" for an only one.
     metadata: what belongs to it, or None. isa: the instruction set in use: portable, avx2 or avx512. outputs: in order.
     The file is read once: what it becomes afterwards changes nothing. NaN in the input is NaN in the outputs that depend on
     it; a network that computes in uint8, which has no NaN, raises InputError for it. A child of a fork may use it.
@@ -130,21 +138,41 @@ class Native:
         self._free: list[ctypes.c_void_p] = []
         self._lock, self._process = threading.Lock(), os.getpid()
         self._check(self._engine.gossamer_open(os.fsencode(self.path), ctypes.byref(self._model)))
-        sides, numbers = (ctypes.c_int32 * 3)(), ctypes.c_int64()
-        self._check(self._engine.gossamer_describe(self._model, sides, ctypes.byref(numbers)))
-        self.input_shape: tuple[Any, ...] = (None, int(sides[2]), int(sides[0]), int(sides[1]))
-        self.numbers = numbers.value  # of all outputs of an image
-        self.outputs = self._outputs()
+        self._inputs, self.outputs = self._arrays("input"), self._arrays("output")
+        several = len(self._inputs) > 1
+        self.input_shape: tuple[Any, ...] = () if several else (None, *self._inputs[0].shape)
+        self.numbers = self.outputs[-1].end  # of all outputs of an image
         self.metadata = self._metadata()
+        alone = {"": self.input_shape}
+        self.input_shapes: dict[str, Shape] = (
+            {one.name: (None, *one.shape) for one in self._inputs} if several else alone
+        )
         with self._session() as session:
             self.isa = self._engine.gossamer_session_isa(session).decode()
 
     def __call__(self, batch: NDArray[np.float32]) -> Raw:
-        expected = self.input_shape[1:]
-        if batch.dtype != np.float32 or batch.shape[1:] != expected:
+        return self._run(self._checked(batch, "", self.input_shape[1:]))
+
+    def run_inputs(self, batch: Mapping[str, NDArray[np.float32]]) -> Raw:
+        """As a call, with each of several inputs by its name."""
+        if len(self._inputs) == 1:
+            return self(next(iter(batch.values())))
+        rows = [self._checked(batch[one.name], f" {one.name!r}", one.shape) for one in self._inputs]
+        return self._run(np.concatenate([row.reshape(len(row), -1) for row in rows], axis=1))
+
+    def run(self, batch: Batch) -> Raw:
+        """A call, or `run_inputs` of several."""
+        return self.run_inputs(batch) if isinstance(batch, Mapping) else self(batch)
+
+    def _checked(self, array: NDArray[np.float32], name: str, shape: tuple[Any, ...]) -> NDArray[np.float32]:
+        if array.dtype != np.float32 or array.shape[1:] != shape or len(self._inputs) > 1 > len(name):
+            shown = ", ".join(f"{one.name!r} {one.shape}" for one in self._inputs) if len(self._inputs) > 1 else shape
             raise InputError(
-                f"{self.path}: an input of {batch.dtype} {batch.shape}", f"float32 (any, {expected})", "convert"
+                f"{self.path}: an input{name} of {array.dtype} {array.shape}", f"float32 (any, {shown})", "convert"
             )
+        return array
+
+    def _run(self, batch: NDArray[np.float32]) -> Raw:
         batch = np.ascontiguousarray(batch)
         out = np.empty((len(batch), self.numbers), np.float32)
         with self._session() as session:
@@ -169,7 +197,9 @@ class Native:
         if runs < 1:
             raise InputError(f"{runs} runs", "at least 1", "give such a number")
         steps = self.steps()
-        image = np.random.default_rng(0).standard_normal((1, *self.input_shape[1:])).astype(np.float32)
+        given = noise(self.input_shapes, 1)
+        arrays = list(given.values()) if isinstance(given, Mapping) else [given]
+        image = np.concatenate([array.reshape(-1) for array in arrays])
         out, times = np.empty((1, self.numbers), np.float32), np.zeros(len(steps), np.int64)
         with self._session() as session:
             for run in range(-10, runs):
@@ -209,18 +239,20 @@ class Native:
             with self._lock:
                 self._free.append(session)
 
-    def _outputs(self) -> tuple[EngineOutput, ...]:
+    def _arrays(self, part: str) -> tuple[EngineArray, ...]:
+        """The inputs or the outputs."""
         count, name, rank = ctypes.c_int32(), ctypes.c_char_p(), ctypes.c_int32()
-        sides, first, outputs = (ctypes.c_int32 * 4)(), ctypes.c_int64(), []
-        self._check(self._engine.gossamer_output_count(self._model, ctypes.byref(count)))
+        sides, first, arrays = (ctypes.c_int32 * 4)(), ctypes.c_int64(), []
+        self._check(getattr(self._engine, f"gossamer_{part}_count")(self._model, ctypes.byref(count)))
         for index in range(count.value):
             to = (ctypes.byref(name), ctypes.byref(rank), sides, ctypes.byref(first))
-            self._check(self._engine.gossamer_output(self._model, index, *to))
+            self._check(getattr(self._engine, f"gossamer_{part}")(self._model, index, *to))
             shown = (name.value or b"").decode("utf-8", "replace")
-            outputs.append(EngineOutput(shown, tuple(sides[: rank.value]), first.value))
-        if len({output.name for output in outputs}) < len(outputs):
-            raise ModelFileError(11, f"{self.path}: two outputs of one name", "different names", "compile it again")
-        return tuple(outputs)
+            arrays.append(EngineArray(shown, tuple(sides[: rank.value]), first.value))
+        if len({one.name for one in arrays}) < len(arrays):
+            rule = INPUT_RULE if part == "input" else 11
+            raise ModelFileError(rule, f"{self.path}: two {part}s of one name", "different names", "compile it again")
+        return tuple(arrays)
 
     def _metadata(self) -> ModelMetadata | None:
         text, size = ctypes.c_void_p(), ctypes.c_size_t()
@@ -230,6 +262,8 @@ class Native:
             if isinstance(values, dict) and values.keys() == {"input"}:
                 self.input_shape = (None, *self._stated_shape(values["input"]))
                 return None
+            if values is not None and len(self._inputs) > 1:
+                raise ValueError(f"of images, for {len(self._inputs)} inputs")
             return None if values is None else ModelMetadata.from_json(values)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ModelFileError(
@@ -238,7 +272,12 @@ class Native:
 
     def _stated_shape(self, sides: Any) -> tuple[int, ...]:
         """The shape of an input that is not channels, height, width. Raises ValueError for one of other numbers."""
-        fits = isinstance(sides, list) and 1 <= len(sides) <= 3 and all(type(one) is int and one > 0 for one in sides)
+        fits = (
+            len(self._inputs) == 1
+            and isinstance(sides, list)
+            and 1 <= len(sides) <= 3
+            and all(type(one) is int and one > 0 for one in sides)
+        )
         if not fits or math.prod(sides) != math.prod(one for one in self.input_shape if one is not None):
             raise ValueError(f"an input of {str(sides)[:60]} for a map of {self.input_shape[1:]}")
         return tuple(sides)
@@ -250,7 +289,9 @@ class Native:
         if code == NAN:
             do = "leave out or repair what the input was computed from, or compile the network in float32 or bfloat16"
             raise InputError(f"{self.path}: {message}", "numbers and infinities", do)
-        if code > LAST:  # nothing is wrong with the file
+        if code == INPUT:
+            rule = INPUT_RULE
+        elif code > LAST:  # nothing is wrong with the file
             allowed = "an instruction set that this machine has"
             raise InputError(message, allowed, "unset GOSSAMER_ISA, or name another")
         raise ModelFileError(
@@ -283,3 +324,7 @@ class OnTheFly:
     def __call__(self, batch: NDArray[np.float32]) -> Raw:
         """batch (N, C, H, W) -> (N, ...), or a dict of such by name where there are several outputs."""
         return self.engine(batch)
+
+    def run_inputs(self, batch: Mapping[str, NDArray[np.float32]]) -> Raw:
+        """As a call, with each input by its name."""
+        return self.engine.run_inputs(batch)

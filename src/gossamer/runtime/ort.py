@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,8 +42,12 @@ class OnnxRuntime:
 
     def __call__(self, batch: NDArray[np.float32]) -> Raw:
         """batch (N, C, H, W) -> (N, ...), by name where there are several. Raises ModelFileError (rule 8)."""
+        return self.run_inputs({self.input: batch})
+
+    def run_inputs(self, batch: Mapping[str, NDArray[np.float32]]) -> Raw:
+        """As a call, with each input by its name."""
         try:
-            results = self.session.run(list(self.outputs), {self.input: batch})
+            results = self.session.run(list(self.outputs), dict(batch))
         except Exception as error:  # as above
             raise rule_error(8, f"{self.path}: ONNX Runtime {self.version}: {_reason(error)}") from error
         return raw_of(self.outputs, results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,11 @@ class Reference:
 
         Raises ModelFileError (rule 8), naming the node that fails.
         """
-        values: dict[str, Any] = {**self.tensors, "": None, self.input: batch}
+        return self.run_inputs({self.input: batch})
+
+    def run_inputs(self, batch: Mapping[str, NDArray[np.float32]]) -> Raw:
+        """As a call, with each input by its name."""
+        values: dict[str, Any] = {**self.tensors, "": None, **batch}
         with np.errstate(all="ignore"):  # infinities and NaN flow on, as in every runtime
             for i, node in enumerate(self.nodes):
                 try:
