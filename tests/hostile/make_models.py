@@ -262,7 +262,9 @@ MODELS: dict[str, bytes] = {
     "06_tensor_twice": model(graph(tensors=(*TENSORS, TENSORS[0]))),
     "06_output_never_made": model(graph(nodes=(POOL, FLAT))),
     "06_output_twice": model(graph(outputs=(OUTPUT, OUTPUT))),
-    "07_two_inputs": model(graph(inputs=(INPUT, value_info("more", ["batch", 3])))),
+    "07_second_input_of_int64": model(graph(inputs=(INPUT, value_info("more", ["batch", 3], INT64)))),
+    "07_65_inputs": model(graph(inputs=(INPUT, *(value_info(f"i{i}", ["batch", 2]) for i in range(64))))),
+    "07_two_inputs_with_metadata": file(model(graph(inputs=(INPUT, value_info("more", ["batch", 3]))))),
     "07_65_outputs": model(
         graph(
             nodes=(*NODES, *(node("Identity", ["logits"], [f"o{i}"]) for i in range(64))),

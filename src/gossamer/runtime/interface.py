@@ -27,7 +27,7 @@ def one_by_one(batch: Batch) -> Iterator[Batch]:
         yield {name: array[index : index + 1] for name, array in batch.items()}
 
 
-def noise(shapes: Mapping[str, Shape], count: int, usual: Shape = ()) -> Batch:
+def noise(shapes: Mapping[str, Shape], count: int, usual: tuple[int, ...] = ()) -> Batch:
     """Normally distributed numbers for `count` images, of one seed: an array for one input, else by name.
 
     usual: the sides behind the batch in place of those that a shape leaves open, else 1.
@@ -35,8 +35,10 @@ def noise(shapes: Mapping[str, Shape], count: int, usual: Shape = ()) -> Batch:
     random, arrays = np.random.default_rng(0), {}
     for name, shape in shapes.items():
         open_sides = usual if len(usual) == len(shape) - 1 else (1,) * (len(shape) - 1)
-        sides = [side if isinstance(side, int) else other for side, other in zip(shape[1:], open_sides, strict=True)]
-        arrays[name] = random.standard_normal((count, *sides), dtype=np.float32)
+        sides = [count]
+        for side, other in zip(shape[1:], open_sides, strict=True):
+            sides.append(side if isinstance(side, int) else other)
+        arrays[name] = random.standard_normal(sides, dtype=np.float32)
     return arrays if len(arrays) > 1 else next(iter(arrays.values()))
 
 
