@@ -193,7 +193,7 @@ def test_the_command_compiles_and_the_others_refuse_by_name(capsys: pytest.Captu
 def test_both_files_are_timed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path, compiled = file_of("rgb and depth", tmp_path), tmp_path / "depth.goss"
     command(capsys, "compile", path, "--out", compiled)
-    said = command(capsys, "bench", path, compiled, "--threads", "1", "--seconds", "0.01")
+    said = command(capsys, "bench", path, compiled, "--runtimes", "native", "--threads", "1", "--seconds", "0.01")
     assert said.count("inputs 1x3x12x12 and 1x1x6x6") == 2
     assert "several.onnx" in said and "depth.goss" in said
     assert "convolution 3x3" in command(capsys, "bench", compiled, "--profile", "--threads", "1")
