@@ -208,6 +208,26 @@ def test_the_plan_says_how_many_images_a_step_has(
     assert row["step"] == 36 // images
 
 
+def test_the_parts_of_a_batch_move_the_weights_of_heads_as_far_as_the_batch(tmp_path: Path) -> None:
+    """One step of gradnorm with 1 and with 4 parts: a step of the weights is a sign times a norm, of each part anew."""
+    shop = write_shop(tmp_path / "shop")
+    moved = []
+    for parts in (1, 4):
+        options = {
+            "task": "multi",
+            "heads": "colour: classify\ntags: multilabel",
+            "head_weights": "gradnorm",
+            "width": 0.1,
+        }
+        options |= {"batch": 16, "accumulate": parts, "epochs": 1, "flip": 0, "lr": 1e-9, "ema": 0}
+        run = gossamer.train(small(shop, tmp_path / str(parts), **options))
+        assert run.metrics()[-1]["step"] == 1
+        kept = weights(run.path)["model.head_losses.weighting.weights"]
+        assert kept.sum() == pytest.approx(2, rel=1e-5)
+        moved.append(float(abs(kept - 1).max()))
+    assert 0 < moved[1] < 2 * moved[0]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gossamer.errors import SettingsError
 
 Losses = Mapping[str, Tensor]
+GRADNORM_LR = 0.025  # of the weights, for a whole batch
 
 
 class Fixed(nn.Module):
@@ -68,7 +69,7 @@ class GradNorm(nn.Module):
     weights: Tensor
     initial: Tensor
 
-    def __init__(self, names: Iterable[str], alpha: float = 1.5, lr: float = 0.025) -> None:
+    def __init__(self, names: Iterable[str], alpha: float = 1.5, lr: float = GRADNORM_LR) -> None:
         super().__init__()
         self.names, self.alpha, self.lr = tuple(names), alpha, lr
         self.register_buffer("weights", torch.ones(len(self.names)))

@@ -22,7 +22,7 @@ from gossamer.tasks.embedding.criterion import loss_of
 from gossamer.tasks.hierarchy import ClassTree
 from gossamer.tasks.multihead.scores import tree_of
 from gossamer.tasks.segmentation.losses import LossName, SegmentationLoss
-from gossamer.tasks.weighting import Fixed, GradNorm, Uncertainty
+from gossamer.tasks.weighting import GRADNORM_LR, Fixed, GradNorm, Uncertainty
 
 Outputs = dict[str, Tensor]
 Loss = Callable[[Outputs, list[Any]], Tensor]
@@ -65,7 +65,8 @@ class HeadLosses(nn.Module):
         if settings.head_weights == "uncertainty":
             self.weighting = Uncertainty(names, [spec.name for spec in specs if spec.loss == "mse"])
         elif settings.head_weights == "gradnorm":
-            self.weighting = GradNorm(names)
+            # each part of a batch moves the weights: all of them together as far as the batch would
+            self.weighting = GradNorm(names, lr=GRADNORM_LR / settings.accumulate)
         else:
             self.weighting = Fixed({spec.name: spec.weight for spec in specs})
 
