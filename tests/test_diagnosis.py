@@ -323,6 +323,17 @@ def test_overfitting(healthy: Path, tmp_path: Path) -> None:
     assert first(run) == "it learns the training images by heart (likely)"
 
 
+@pytest.mark.parametrize("epochs", [4, 5])
+def test_labels_are_doubted_where_five_epochs_learn_nothing(epochs: int, healthy: Path, tmp_path: Path) -> None:
+    run = copied(healthy, tmp_path)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()[:epochs]]
+    for row in rows:
+        row.update(loss=1.0986, val_loss=1.0986, val_accuracy=1 / 3, val_balanced_accuracy=1 / 3)
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    doubted = "the labels do not belong to the images" in [finding.cause for finding in diagnose(run).findings]
+    assert doubted == (epochs == 5)
+
+
 def test_the_same_answer_for_every_image(healthy: Path, tmp_path: Path) -> None:
     run = copied(healthy, tmp_path)
     share = 1 / 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,9 +22,9 @@ from torch.onnx._internal.exporter._registration import ONNXRegistry
 import gossamer.export.onnx as exporting
 from gossamer import runtime
 from gossamer.cli.main import main
-from gossamer.errors import InputError, MissingPackageError, VerificationError
+from gossamer.errors import InputError, MissingPackageError, SettingsError, VerificationError
 from gossamer.export.convert import OPSET, machine_path, to_onnx
-from gossamer.export.formats import FORMATS, Exported, export, format_of
+from gossamer.export.formats import FORMATS, Exported, check_from_file, export, format_of
 from gossamer.export.samples import build_check_images, noise
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile.compiled import is_compiled
@@ -496,6 +497,15 @@ def test_every_export_format_has_its_two_functions_and_a_suffix_of_its_own() -> 
         functions = ("export_run", "export_file") if entry.folder else ("convert", "verify")
         assert all(callable(getattr(module, function)) for function in functions), name
         assert entry.suffix == "/" or format_of(f"x{entry.suffix.upper()}") == name
+
+
+def test_a_format_made_from_runs_alone_names_those_of_model_files() -> None:
+    alone = [name for name, entry in FORMATS.items() if entry.instead and not entry.folder]
+    assert alone
+    others = ", ".join(name for name, entry in FORMATS.items() if not entry.instead)
+    for name in alone:
+        with pytest.raises(SettingsError, match=f"formats of model files: {re.escape(others)};"):
+            check_from_file("m.onnx", name)
 
 
 def test_a_compiled_file_that_does_not_verify_is_not_written(

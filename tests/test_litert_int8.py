@@ -312,3 +312,9 @@ def test_a_bias_beyond_int32_stays_in_float32(tmp_path: Path) -> None:
     file, x = save(tmp_path / "m.onnx", nodes, constants), noise(INPUT)
     wanted = runtime.load(file, runtime="reference").run(x)  # in ONNX Runtime the bias wraps around
     np.testing.assert_array_equal(runtime.load(file, runtime="litert").run(x), wanted)
+
+
+def test_a_leaky_relu_between_bytes_is_one_operation(tmp_path: Path) -> None:
+    file = save(tmp_path / "m.onnx", *rounded(*CASES["leaky ReLU"]), opset=17)
+    counted = operators(litert_bytes(read_model_file(file)))
+    assert counted["LEAKY_RELU"] == 1 and not {"MUL", "MAXIMUM", "SELECT"} & set(counted), counted

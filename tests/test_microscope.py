@@ -21,9 +21,9 @@ from gossamer.cli.main import main
 from gossamer.errors import InputError, SettingsError
 from gossamer.host.text import grouped
 from gossamer.microscope import timing
-from gossamer.microscope.compare import Candidate, NetworkComparison, _marked, compare
+from gossamer.microscope.compare import Candidate, NetworkComparison, _marked, _score, compare
 from gossamer.microscope.drawing import HEIGHT, WIDTH, layout
-from gossamer.microscope.inspection import Inspection, inspect
+from gossamer.microscope.inspection import Inspection, _rows, inspect
 from gossamer.microscope.onnxgraph import read_graph
 from gossamer.microscope.page import inspection_html
 from gossamer.microscope.receptive import receptive_fields
@@ -400,3 +400,19 @@ def test_calls_are_timed_in_milliseconds_and_the_first_rounds_do_not_count(monke
 def test_boxes_of_a_branch_stand_side_by_side() -> None:
     rows = inspect(Branches().eval(), (3, 8, 8)).rows
     assert layout(rows) == [(12, 12), (12, 78), (12, 144), (313, 144), (12, 210), (12, 276)]
+
+
+def test_the_times_of_a_layer_are_the_sums_of_its_operations() -> None:
+    with torch.device("meta"):
+        graph = trace(create_model("lenet5"), (1, 3, 32, 32))
+    times = {node.index: (2.0 + node.index, 1.0, 9.0) for node in graph.nodes}
+    timed = timing.Timing("torch", 1, 30, (9.0, 8.0, 10.0), times)
+    for row, layer in zip(_rows(graph, cost(graph), timed), layers_of(graph, cost(graph)), strict=True):
+        count = len(layer.nodes)
+        wanted = (sum(2.0 + node.index for node in layer.nodes), 1.0 * count, 9.0 * count)
+        assert (row.ms, row.ms_low, row.ms_high) == wanted
+
+
+def test_the_score_of_a_model_file_is_that_of_its_metadata() -> None:
+    metric, reached, source = _score(str(Path(__file__).parent / "compat" / "0.1" / "classify.onnx"))
+    assert metric == "accuracy" and reached is not None and 0 <= reached <= 1 and source == "the file's metadata, val"

@@ -10,6 +10,7 @@ import pytest
 
 from gossamer.data.open import open_data
 from gossamer.data.tasks import reader_of
+from gossamer.data.toolclasses import roboflow_tables
 from gossamer.errors import DataError
 from gossamer.settings import Settings
 from tests.annotations import write_file
@@ -129,3 +130,7 @@ def test_two_columns_that_could_be_the_path_are_refused(tmp_path: Path) -> None:
     images(tmp_path)
     with pytest.raises(DataError, match="no column 'path'"):
         open_data(write_file(tmp_path / "any.csv", "file,image,label\nimages/a0.jpg,images/a0.jpg,car\n"))
+
+
+def test_what_is_no_folder_has_no_tables_of_roboflow(tmp_path: Path) -> None:
+    assert roboflow_tables(tmp_path / "none") == []
