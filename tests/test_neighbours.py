@@ -25,9 +25,12 @@ from tests.toollayouts import (
     NAMES,
     coco_json,
     coco_value,
+    cvat,
     each,
+    fiftyone,
     image,
     images,
+    label_studio,
     mask,
     voc_xml,
     yolo_line,
@@ -390,6 +393,58 @@ def test_what_stands_behind_a_yolo_box_makes_it_no_polygon(tmp_path: Path, more:
     data = open_boxes(tmp_path)
     assert len(data.train) + len(data.val) == COUNT - 1
     assert any("a3.txt: line 1" in note and "has more than a box" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        ((0, 128), "127 classes have no pixel in the training masks: 1, 2, 3, 4, 5 and 122 more; where a value is no"),
+        ((1, 2), "1 class has no pixel in the training masks: 0"),
+        ((0, 1), ""),
+    ],
+)
+def test_classes_that_no_mask_has_are_said(tmp_path: Path, values: tuple[int, int], note: str) -> None:
+    images(tmp_path)
+    for number in range(COUNT):
+        mask(tmp_path / f"masks/A{number}.png", number, values)
+    data = open_masks(tmp_path)
+    assert len(data.classes) == max(values) + 1
+    assert [note in each for each in data.notes] == [True] * bool(note)
+
+
+@pytest.mark.parametrize("subset", ["default", "val"])
+def test_an_image_that_cvat_lists_twice_is_one(tmp_path: Path, subset: str) -> None:
+    """It would be trained on and validate."""
+    images(tmp_path)
+    cvat(tmp_path)
+    path = tmp_path / "annotations.xml"
+    first = path.read_text().partition("<image")[2].partition("</image>")[0]
+    again = f"<image{first}</image>".replace('subset="default"', f'subset="{subset}"').replace('xtl="4"', 'xtl="5"')
+    path.write_text(path.read_text().replace("</annotations>", f"{again}</annotations>"))
+    data = open_boxes(tmp_path)
+    assert len(data.train) + len(data.val) == COUNT and len({*data.train.names, *data.val.names}) == COUNT
+    assert any("a0.jpg" in note and ("more than once" in note or "two splits" in note) for note in data.notes)
+
+
+def test_annotations_of_label_studio_that_are_null_are_none(tmp_path: Path) -> None:
+    images(tmp_path, "images/1a2b3c4d-a{}.jpg")
+    label_studio(tmp_path)
+    path = tmp_path / "project-3.json"
+    tasks = json.loads(path.read_text())
+    tasks[0]["annotations"] = None
+    path.write_text(json.dumps(tasks))
+    data = open_boxes(tmp_path)
+    assert len(data.train) + len(data.val) == COUNT - 1
+    assert any("1 task has no annotation" in note for note in data.notes)
+
+
+def test_a_class_that_fiftyone_lists_twice_is_refused(tmp_path: Path) -> None:
+    images(tmp_path, "data/a{}.jpg")
+    fiftyone(tmp_path)
+    path = tmp_path / "labels.json"
+    path.write_text(path.read_text().replace('["car", "dog"]', '["car", "car"]'))
+    with pytest.raises(DataError, match="a class name is given twice"):
+        open_boxes(tmp_path)
 
 
 def test_classes_that_are_spelt_alike_are_said(tmp_path: Path) -> None:

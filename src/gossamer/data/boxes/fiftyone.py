@@ -53,6 +53,8 @@ def read_fiftyone(root: Path, file: Path) -> Draft:
     if not isinstance(labels, dict) or not labels:
         raise DataError(f"{where}: has no labels", _ALLOWED, "fix the file")
     declared = tuple(class_name(name, where) for name in listed) if isinstance(listed, list) else ()
+    if len(set(declared)) < len(declared):
+        raise DataError(f"{where}: a class name is given twice", "unique names", "fix the file")
     notes: list[str] = []
     finder = Finder(root)
     stems: dict[str, str] = {}

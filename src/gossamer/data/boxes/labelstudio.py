@@ -80,7 +80,7 @@ def label_tasks(path: Path, notes: list[str]) -> list[LabelTask]:
             nameless += 1
             continue
         drafts = entry.get("annotations", entry.get("completions"))
-        if drafts is None:  # JSON-MIN: the regions stand at the top of the task
+        if not {"annotations", "completions"} & entry.keys():  # JSON-MIN: the regions stand at the top of the task
             regions = [
                 region
                 for value in entry.values()

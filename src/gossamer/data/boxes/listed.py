@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gossamer.data.boxes.records import BoxRecord, ImageRecord
@@ -58,3 +59,14 @@ class ListedImages:
             )
             notes.append(f"{stay} in one: {shown(self.moved.values())}")
         return notes
+
+
+def joined(records: Iterable[ImageRecord], notes: list[str]) -> list[ImageRecord]:
+    """The records, those of one image as one: it would else be trained on and validate. notes: gets which these were."""
+    by_path: dict[str, ImageRecord] = {}
+    listed = ListedImages()
+    for record in records:
+        if by_path.setdefault(record.path, record) is not record:
+            listed.join(by_path[record.path], record.split, record.boxes)
+    notes += listed.notes()
+    return list(by_path.values())

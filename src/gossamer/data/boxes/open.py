@@ -12,6 +12,7 @@ from gossamer.data.boxes.cvat import cvat_file, is_cvat, read_cvat
 from gossamer.data.boxes.fiftyone import fiftyone_file, read_fiftyone
 from gossamer.data.boxes.labelme import labelme_files, read_labelme
 from gossamer.data.boxes.labelstudio import is_label_studio, label_studio_file, read_label_studio
+from gossamer.data.boxes.listed import joined
 from gossamer.data.boxes.records import Draft
 from gossamer.data.boxes.sidecar import restore_from_sidecar
 from gossamer.data.boxes.table import ALLOWED, KINDS, BoxTable, table_of
@@ -130,6 +131,7 @@ def read_draft(root: StrPath) -> Draft:
     if not place.kind:
         raise DataError(f"{os.fspath(root)}: holds no boxes", ALLOWED, "check the path")
     draft = _read(place)
+    draft.records = joined(draft.records, draft.notes)
     if place.inside:
         draft.notes.insert(0, f"{os.fspath(root)}: the data are in {printable_path(os.fspath(place.root))}")
     restore_from_sidecar(draft)

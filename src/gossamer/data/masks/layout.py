@@ -17,6 +17,7 @@ from pathlib import Path
 from gossamer.data.folder import SPLIT_NAMES, folders, hidden_notes, printable_path, walk_files
 from gossamer.data.masks import siblings
 from gossamer.data.source import shown
+from gossamer.data.spelling import spelling
 from gossamer.errors import DataError
 from gossamer.host.storage import read_unchanged
 from gossamer.host.text import counted
@@ -200,6 +201,8 @@ def _paired(split: str, image_folder: Path, mask_folder: Path, notes: list[str])
         masks = _by_start(images, masks)
     if not masks.keys() & images.keys():
         masks = _by_last_part(images, masks)
+    if not masks.keys() & images.keys():
+        masks = _by_spelling(images, masks)
     bare = [stem for stem in images if stem not in masks]
     alone = [stem for stem in masks if stem not in images]
     no_image = counted(len(alone), "mask has no image and is left out", "masks have no image and are left out")
@@ -236,6 +239,15 @@ def _by_last_part(images: dict[str, str], masks: dict[str, str]) -> dict[str, st
     if len(last) < len(masks) or any(len(keys) > 1 for keys in called.values()):
         return masks
     return {called[name][0] if name in called else name: path for name, path in last.items()}
+
+
+def _by_spelling(images: dict[str, str], masks: dict[str, str]) -> dict[str, str]:
+    """Masks by the keys of the images, where they are spelt otherwise, as systems do that do not tell A from a."""
+    spelt: dict[str, list[str]] = {}
+    for key in images:
+        spelt.setdefault(spelling(key), []).append(key)
+    keyed = {spelt[spelling(key)][0] if len(spelt.get(spelling(key), ())) == 1 else key: masks[key] for key in masks}
+    return keyed if len(keyed) == len(masks) else masks
 
 
 def _by_stem(folder: Path, notes: list[str], *, alone: bool = False) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -135,7 +135,7 @@ def _stored_masks(
     masks = Masks(path, paths, Files(path, images), label_map or ANY_VALUE)
     splits = [pair.split for pair in pairs]
     training = [row for row, split in enumerate(splits) if split in ("train", "")] or list(range(len(pairs)))
-    masks.label_map = _label_map(masks, training, ignore_index, num_classes, classes, label_map)
+    masks.label_map = _label_map(masks, training, ignore_index, num_classes, classes, label_map, notes)
     _probe(masks, training)
     return MaskTable(
         kind,
@@ -210,14 +210,26 @@ def _label_map(
     num_classes: int | None,
     classes: Sequence[str],
     label_map: LabelMap | None,
+    notes: list[str],
 ) -> LabelMap:
-    """What the masks' values mean: by the classes file beside them, by `label_map`, or by their number. Raises DataError."""
+    """What the masks' values mean: by the classes file beside them, by `label_map`, or by their number; then the notes say
+    which of these no training mask has. Raises DataError."""
     first = masks.paths[training[0]]
     entries = read_class_entries(masks.root, first) or own_names(masks.root, first)
     if entries is None and label_map is not None:
         return label_map
     if entries is None:
-        count = len(classes) or num_classes or count_classes(masks, training, ignore_index)
+        count = len(classes) or num_classes or 0
+        if not count:
+            values = class_values(masks, training, ignore_index)
+            count = _class_count(values, ignore_index)
+            unseen = [value for value in range(max(values)) if value not in values and value != ignore_index]
+            if unseen:
+                have = counted(len(unseen), "class has", "classes have")
+                notes.append(
+                    f"{masks.root}: {have} no pixel in the training masks: {shown(map(str, unseen))}; where a value is no "
+                    "class number, write classes.txt"
+                )
         entries = numbered(count, ignore_index, classes)
     result = label_map_of(entries, ignore_index)
     if num_classes not in (None, len(result.classes)):
@@ -231,22 +243,33 @@ def _label_map(
 
 def count_classes(masks: Masks, training: list[int], ignore_index: int | None) -> int:
     """How many classes the training masks have, by the largest value in them. Raises DataError."""
-    highest = -1
+    return _class_count(class_values(masks, training, ignore_index), ignore_index)
+
+
+def _class_count(values: Collection[int], ignore_index: int | None) -> int:
+    highest = max(values)
+    return highest + 1 - (ignore_index is not None and ignore_index <= highest)
+
+
+def class_values(masks: Masks, training: list[int], ignore_index: int | None) -> set[int]:
+    """The values in the training masks, but for what is ignored. Raises DataError where they make fewer than two classes."""
+    present = np.zeros(IGNORED + 1, bool)
     failed: ImageError | None = None
     for mask in _readable(masks.read, training):
         if isinstance(mask, ImageError):
             failed = failed or mask
-        elif (kept := mask[(mask != IGNORED) & (mask != ignore_index)]).size:
-            highest = max(highest, int(kept.max()))
-    if highest < 0 and failed:
+        else:
+            present |= np.bincount(mask.ravel(), minlength=IGNORED + 1) > 0
+    values = set(np.flatnonzero(present).tolist()) - {IGNORED, ignore_index}
+    if not values and failed:
         raise DataError(failed.given, failed.allowed, failed.do) from failed
-    if highest < 1:
+    if max(values, default=-1) < 1:
         raise DataError(
             f"{masks.root}: its masks hold one class, beside {IGNORED} to ignore",
             "two or more classes",
             'where 255 is a class, write classes.txt with one line "name red green blue" per class, as "object 255 255 255"',
         )
-    return highest + 1 - (ignore_index is not None and ignore_index <= highest)
+    return values
 
 
 def _readable(read: Callable[[int], Mask], rows: list[int]) -> Iterator[Mask | ImageError]:
