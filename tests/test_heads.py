@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import DataError, SettingsError
+from gossamer.predictions.classes import labels
 from gossamer.tasks import losses
 from gossamer.tasks.hierarchy import ClassTree
 from gossamer.tasks.scores_heads import (
@@ -247,8 +248,8 @@ def test_multi_label_scores_are_those_of_scikit_learn() -> None:
     x = np.round(rng.standard_normal((60, 4)) + y, 1).astype(np.float32)  # rounded, so that some are equal
     scores = MultiLabelEvaluation([f"{i}" for i in range(60)], x, y, [], tuple("abcd")).metrics
     assert scores["map"] == pytest.approx(metrics.average_precision_score(y, x, average="macro"))
-    assert scores["macro_f1"] == pytest.approx(metrics.f1_score(y, x > 0, average="macro"))
-    assert scores["micro_f1"] == pytest.approx(metrics.f1_score(y, x > 0, average="micro"))
+    assert scores["macro_f1"] == pytest.approx(metrics.f1_score(y, x >= 0, average="macro"))
+    assert scores["micro_f1"] == pytest.approx(metrics.f1_score(y, x >= 0, average="micro"))
 
 
 def test_average_precision_by_hand() -> None:
@@ -265,6 +266,9 @@ def test_multi_label_with_unknown_labels() -> None:
     expected = losses.multi_label(torch.from_numpy(x), torch.from_numpy(y)).sum() / 2
     assert evaluation.loss == pytest.approx(expected.item())
     assert evaluation.text().endswith("skipped: d: cut off")
+    even = MultiLabelEvaluation(["a"], np.zeros((1, 2), np.float32), np.array([[1.0, 0.0]]), [], ("one", "two"))
+    assert labels("a", even.outputs[0], even.labels, 0.5).classes == ("one", "two")
+    assert even.metrics["micro_f1"] == 2 / 3, "a probability of 0.5 names the label, as in a prediction"
     nothing = MultiLabelEvaluation(["a"], x[:1], np.full((1, 2), NAN), [], ("one", "two"))
     plain = nothing.to_json()
     assert [row["class"] for row in plain.pop("per_class")] == ["one", "two"]

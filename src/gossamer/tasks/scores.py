@@ -104,6 +104,15 @@ class Evaluation(Report):
         return np.asarray(self.logits.argmax(axis=1), np.int64)
 
     @cached_property
+    def _rank_of_target(self) -> NDArray[np.int64]:
+        """How many classes come before the true one, in the order of `predictions.classes.rank`: of equal logits, as int8
+        gives many, the class that stands first; all of them where its logit is no number: (n,)."""
+        own = np.take_along_axis(self.logits, self.targets[:, None], axis=1)
+        earlier = np.arange(len(self.classes)) < self.targets[:, None]
+        before = ((self.logits > own) | ((self.logits == own) & earlier)).sum(axis=1)
+        return np.where(np.isnan(own[:, 0]), len(self.classes), before).astype(np.int64)
+
+    @cached_property
     def confusion(self) -> NDArray[np.int64]:
         """Counts by [true class, predicted class]: (K, K)."""
         size = len(self.classes)
@@ -132,8 +141,7 @@ class Evaluation(Report):
             return {"accuracy": float("nan")}
         result = {"accuracy": float((self.predicted == self.targets).mean())}
         if len(self.classes) > 5:
-            best = np.argpartition(-self.logits, 5, axis=1)[:, :5]
-            result["top5"] = float((best == self.targets[:, None]).any(axis=1).mean())
+            result["top5"] = float((self._rank_of_target < 5).mean())
         rows = [row for row in self.per_class if row["support"]]
         result["balanced_accuracy"] = float(np.mean([row["recall"] for row in rows]))
         result["macro_f1"] = float(np.mean([row["f1"] for row in rows]))

@@ -96,7 +96,11 @@ class MultiLabelEvaluation(_HeadOutputs):
     @cached_property
     def _counts(self) -> NDArray[np.int64]:
         """True positives, false positives, false negatives at probability 0.5: (3, K)."""
-        predicted, true, false = self.outputs > 0, self.targets == 1, self.targets == 0
+        predicted, true, false = (
+            self.outputs >= 0,
+            self.targets == 1,
+            self.targets == 0,
+        )  # as `classes.labels` names them
         return np.stack([(predicted & true).sum(0), (predicted & false).sum(0), (~predicted & true).sum(0)])
 
     @property

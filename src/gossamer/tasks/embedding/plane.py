@@ -16,7 +16,7 @@ def plane(embeddings: NDArray[np.float32], method: str = "pca", seed: int = 0) -
     """A point in the plane for each of the embeddings (n, D), after division by their lengths: (n, 2).
 
     "pca": along the two directions of the largest variance, each turned so that its largest part is positive; a
-    direction that there is not gives zeros. "tsne": neighbours stay neighbours, distances mean little; the time supports_progressive
+    direction that there is not gives zeros. "tsne": neighbours stay neighbours, distances mean little; the time grows
     with n. Raises UnknownNameError, MissingPackageError.
     """
     if method not in METHODS:
