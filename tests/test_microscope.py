@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -21,7 +22,7 @@ from gossamer.cli.main import main
 from gossamer.errors import InputError, SettingsError
 from gossamer.host.text import grouped
 from gossamer.microscope import timing
-from gossamer.microscope.compare import Candidate, NetworkComparison, _marked, _score, compare
+from gossamer.microscope.compare import Candidate, NetworkComparison, _marked, _score, _scored_on, compare
 from gossamer.microscope.drawing import HEIGHT, WIDTH, layout
 from gossamer.microscope.inspection import Inspection, _rows, inspect
 from gossamer.microscope.onnxgraph import read_graph
@@ -291,6 +292,32 @@ def test_the_front_is_what_nothing_beats() -> None:
     assert [one.front for one in inspection] == [True, False, True, False, None]
 
 
+def test_scores_of_different_data_are_shown_and_not_ranked(tmp_path: Path) -> None:
+    rows = [candidate("published", 0.7, 1.0, 9), candidate("run", 0.9, 3.0, 5), candidate("unknown", None, 1.0, 1)]
+    rows = [dataclasses.replace(one, scored_on=one.name) for one in rows]
+    result = NetworkComparison(tuple(_marked(rows, "ms")), "ms")
+    assert [one.front for one in result.candidates] == [None, None, None]
+    assert "the scores are of different images and classes, so no network is marked" in result.text()
+    assert "70.00 %" in result.text() and "*" not in result.text()
+    result.plot(tmp_path / "a.svg")
+    assert "Pareto front" not in (tmp_path / "a.svg").read_text(encoding="utf-8")
+    same = [dataclasses.replace(one, scored_on="one" if one.score else "", scored_at=(8, 8)) for one in rows]
+    assert [one.front for one in _marked(same, "ms")] == [True, True, None]
+    small = [dataclasses.replace(one, scored_at=(224, 224)) for one in same]
+    assert [one.front for one in _marked(small, "ms")] == [None, None, None]
+    text = NetworkComparison(tuple(dataclasses.replace(one, source="a paper") for one in small), "ms").text()
+    assert "scores are of another input than the costs, so no" in text and "of run: a paper, at 224x224" in text
+
+
+def test_a_published_score_is_of_other_data_than_that_of_a_run() -> None:
+    known = _score("mobilenet_v2")
+    assert (known.metric, known.on, known.size) == ("accuracy", "ImageNet-1K", (224, 224))
+    assert known.value is not None and "published" in known.source
+    assert _scored_on("classify", ("cat", "dog"), {}) == _scored_on("classify", ("cat", "dog"), {"fingerprint": "1"})
+    assert len({_scored_on("classify", names, {}) for names in (("cat", "dog"), ("dog", "cat"), ("catdog",))}) == 3
+    assert _scored_on("embed", ("cat",), {"fingerprint": "1"}) == "1" and _scored_on("embed", (), None) == ""
+
+
 def test_a_comparison_is_drawn(tmp_path: Path) -> None:
     result = NetworkComparison(tuple(_marked([candidate("a", 0.5, 1.0, 9), candidate("b", 0.9, 3.0, 5)], "ms")), "ms")
     result.plot(tmp_path / "a.svg")
@@ -414,5 +441,5 @@ def test_the_times_of_a_layer_are_the_sums_of_its_operations() -> None:
 
 
 def test_the_score_of_a_model_file_is_that_of_its_metadata() -> None:
-    metric, reached, source = _score(str(Path(__file__).parent / "compat" / "0.1" / "classify.onnx"))
+    metric, reached, source, *_ = _score(str(Path(__file__).parent / "compat" / "0.1" / "classify.onnx"))
     assert metric == "accuracy" and reached is not None and 0 <= reached <= 1 and source == "the file's metadata, val"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gossamer.charts import page
 from gossamer.charts.chart_file import write_chart
@@ -23,6 +24,19 @@ from gossamer.report.contents import latencies, latency_note, quoted_latency, re
 from gossamer.run import BENCH
 from gossamer.targets import COUNTED, target_of
 
+PUBLISHED = "ImageNet-1K"  # the data of published scores
+BY_CLASSES = ("classify", "detect", "segment")  # tasks whose data are told apart by their classes
+
+
+class Score(NamedTuple):
+    """A score: what it is called, how high it is known to be, from where, on which data, at which input (height, width)."""
+
+    metric: str
+    value: float | None = None
+    source: str = ""
+    on: str = ""
+    size: tuple[int, int] | None = None
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -30,7 +44,8 @@ class Candidate:
     and 90 % points and where; cost.
 
     front: nothing else is at least as good in score and in cost, and better in one; cost is latency where all have
-    one, else MACs. None where its score is unknown, or where the scores compared are not all of one metric.
+    one, else MACs. None where its score is unknown, or where the scores compared are not all of one metric on data of the
+    same classes. scored_on: tells these data from others, "" where they are not known.
     """
 
     name: str
@@ -47,6 +62,14 @@ class Candidate:
     peak_bytes: int
     metric: str = "accuracy"
     front: bool | None = None
+    scored_on: str = ""
+    scored_at: tuple[int, int] | None = None
+
+    @property
+    def scored_elsewhere(self) -> str:
+        """The input that the score is of, "" where it is that of the cost, or not known."""
+        known = self.score is not None and self.scored_at is not None and self.scored_at != self.input_shape[-2:]
+        return dimensions(self.scored_at) if known and self.scored_at else ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,6 +83,19 @@ class NetworkComparison(Report):
     def metrics(self) -> tuple[str, ...]:
         """The metrics of the scores that are known, in the order of the candidates."""
         return tuple(dict.fromkeys(candidate.metric for candidate in self.candidates if candidate.score is not None))
+
+    @property
+    def not_ranked(self) -> str:
+        """Why no network is marked as better although scores are known; "" where they can be compared."""
+        if len(self.metrics) > 1:
+            differ = f"the scores differ ({', '.join(map(metric_name, self.metrics))})"
+        elif len(_data_of_scores(self.candidates)) > 1:
+            differ = "the scores are of different images and classes"
+        elif any(candidate.scored_elsewhere for candidate in self.candidates):
+            differ = "scores are of another input than the costs"
+        else:
+            return ""
+        return f"{differ}, so no network is marked as better"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -93,15 +129,13 @@ class NetworkComparison(Report):
             )
         lines = format_table(header, rows, left=(0, 1))
         notes = [
-            f"{metric_name(candidate.metric)} of {candidate.name}: {candidate.source}"
+            f"{metric_name(candidate.metric)} of {candidate.name}: {_source(candidate)}"
             for candidate in self.candidates
             if candidate.source
         ]
         notes += sorted({f"latency: {candidate.runtime}" for candidate in self.candidates if candidate.runtime})
-        if mixed:
-            notes.insert(
-                0, f"the scores differ ({', '.join(map(metric_name, self.metrics))}), so no network is marked as better"
-            )
+        if self.not_ranked:
+            notes.insert(0, self.not_ranked)
         elif any(candidate.front for candidate in self.candidates):
             notes.insert(
                 0, f"* nothing here has as much {called} at {'less latency' if self.cost == 'ms' else 'fewer MACs'}"
@@ -146,14 +180,14 @@ def compare(
     candidates = []
     for target in targets:
         cost = inspect(target, input_shape).cost
-        metric, score, source = _score(target)
+        score = _score(target)
         ms, low, high, runtime = times.get(target, (None, None, None, ""))
         candidates.append(
             Candidate(
                 target,
                 cost.input_shape,
-                score,
-                source,
+                score.value,
+                score.source,
                 ms,
                 low,
                 high,
@@ -162,7 +196,9 @@ def compare(
                 cost.params,
                 cost.weight_bytes,
                 cost.peak_bytes,
-                metric,
+                score.metric,
+                scored_on=score.on,
+                scored_at=score.size,
             )
         )
     axis = "ms" if all(candidate.ms is not None for candidate in candidates) else "macs"
@@ -170,8 +206,8 @@ def compare(
 
 
 def _marked(candidates: list[Candidate], axis: str) -> list[Candidate]:
-    """Each candidate with its place on the front; none has one where the metrics differ."""
-    if len({candidate.metric for candidate in candidates if candidate.score is not None}) > 1:
+    """Each candidate with its place on the front; none has one where the metrics, or what was scored, differ."""
+    if NetworkComparison(tuple(candidates), axis).not_ranked:
         return candidates
     marked = []
     for candidate in candidates:
@@ -189,8 +225,27 @@ def _marked(candidates: list[Candidate], axis: str) -> list[Candidate]:
     return marked
 
 
-def _score(target: str) -> tuple[str, float | None, str]:
-    """What a target's score is called, how high it is known to be, and from where."""
+def _source(candidate: Candidate) -> str:
+    """Where a score is from, with its input where that is another."""
+    at = candidate.scored_elsewhere
+    return f"{candidate.source}, at {at}" if at else candidate.source
+
+
+def _data_of_scores(candidates: Sequence[Candidate]) -> set[str]:
+    """The data that the known scores are of."""
+    return {candidate.scored_on for candidate in candidates if candidate.score is not None}
+
+
+def _scored_on(task: str, classes: Sequence[str], facts: Any) -> str:
+    """What tells the data of a score from others: their classes, or their fingerprint where outputs are no classes."""
+    if task in BY_CLASSES and classes:
+        return hashlib.sha256("\0".join(classes).encode("utf-8", "replace")).hexdigest()
+    return str(facts.get("fingerprint") or "") if isinstance(facts, Mapping) else ""
+
+
+def _score(target: str) -> Score:
+    """What a target's score is called and how high it is known to be."""
+    from gossamer.tasks.base import sized, stacked
     from gossamer.tasks.registry import TASKS, task_of
 
     kind = target_of(target, COUNTED).kind
@@ -198,9 +253,13 @@ def _score(target: str) -> tuple[str, float | None, str]:
         from gossamer.run import Run
 
         run = Run.open(target)
-        metric = task_of(run.settings.task).score
+        task, size = run.settings.task, stacked(sized(run.settings), run.settings)
+        metric = task_of(task).score
         best = run.best(f"val_{metric}")
-        return (metric, best[f"val_{metric}"], f"its run, epoch {best['epoch']:g}, val") if best else (metric, None, "")
+        if not best:
+            return Score(metric)
+        source, facts = f"its run, epoch {best['epoch']:g}, val", {} if task in BY_CLASSES else run.data
+        return Score(metric, best[f"val_{metric}"], source, _scored_on(task, run.classes, facts), size)
     if kind == "model file":
         from gossamer.modelfile.metadata import read_model_file
 
@@ -208,20 +267,20 @@ def _score(target: str) -> tuple[str, float | None, str]:
         task = "" if metadata is None else metadata.heads[0].kind if len(metadata.heads) == 1 else "multi"
         metrics = metadata.provenance.get("metrics") if metadata else None
         if task not in TASKS or not isinstance(metrics, dict):
-            return "accuracy", None, ""
+            return Score("accuracy")
         metric = task_of(task).score
         reached = metrics.get(metric)
-        return (
-            (metric, float(reached), "the file's metadata, val")
-            if isinstance(reached, (int, float))
-            else (metric, None, "")
-        )
+        if metadata is None or not isinstance(reached, (int, float)):
+            return Score(metric)
+        scored_on = _scored_on(task, metadata.heads[0].classes, metadata.provenance.get("data"))
+        return Score(metric, float(reached), "the file's metadata, val", scored_on, metadata.preprocess.size)
     from gossamer.networks.load import weight_sets
 
     known = next((weights for weights in weight_sets(target) if weights.top1 is not None), None)
     if known is None or known.top1 is None:
-        return "accuracy", None, ""
-    return "accuracy", known.top1 / 100, f"ImageNet top-1 published for {known.name}; not measured here"
+        return Score("accuracy")
+    source = f"ImageNet top-1 published for {known.name}; not measured here"
+    return Score("accuracy", known.top1 / 100, source, PUBLISHED, (known.input, known.input))
 
 
 def _saved(targets: Sequence[str]) -> dict[str, tuple[float, float, float, str]]:
@@ -267,10 +326,10 @@ def comparison_html(result: NetworkComparison) -> str:
     import gossamer
 
     mixed = len(result.metrics) > 1
-    known = any(candidate.score is not None for candidate in result.candidates) and not mixed
-    called = metric_name(result.metrics[0]) if known else "score"
+    known = any(candidate.score is not None for candidate in result.candidates) and not result.not_ranked
+    called = metric_name(result.metrics[0]) if len(result.metrics) == 1 else "score"
     sources = [
-        (f"{metric_name(candidate.metric)} of {candidate.name}", candidate.source)
+        (f"{metric_name(candidate.metric)} of {candidate.name}", _source(candidate))
         for candidate in result.candidates
         if candidate.source
     ]
@@ -279,8 +338,8 @@ def comparison_html(result: NetworkComparison) -> str:
     ]
     cost = "latency" if result.cost == "ms" else "multiply-adds"
     front = f"Front: nothing here has as much {called} at {'less' if result.cost == 'ms' else 'fewer'} {cost}."
-    if mixed:
-        front = f"The scores differ ({', '.join(map(metric_name, result.metrics))}), so no network is marked as better."
+    if result.not_ranked:
+        front = f"{result.not_ranked[:1].upper()}{result.not_ranked[1:]}."
     elif not known:
         front = "No score is known, so no network is marked as better."
     names = [Path(candidate.name).name for candidate in result.candidates]
@@ -302,7 +361,7 @@ def comparison_html(result: NetworkComparison) -> str:
 
 def _chart(result: NetworkComparison) -> Markup:
     """The scores, or the parameters where no one score is known of all, over the cost."""
-    known = [candidate for candidate in result.candidates if candidate.score is not None and len(result.metrics) == 1]
+    known = [candidate for candidate in result.candidates if candidate.score is not None and not result.not_ranked]
     points = []
     billions = max(candidate.macs for candidate in result.candidates) >= 1e9
     for candidate in known or result.candidates:
