@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import math
 import os
@@ -249,7 +250,27 @@ def build(
         notes.append(
             f"{counted(len(frozen), 'parameter tensor is', 'parameter tensors are')} frozen ({settings.freeze})"
         )
+    _check_single_images(model, settings, len(data.train))
     return model, task, notes
+
+
+def _check_single_images(model: nn.Module, settings: Settings, images: int) -> None:
+    """Raises SettingsError where a process gets one image at a time and a norm would take its statistics of one value, as
+    batch norm on a pooled map does."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    world = torch.distributed.get_world_size() if together else 1
+    if min(settings.batch // settings.accumulate, images) // world > 1:
+        return
+    trial = copy.deepcopy(model).train()  # norms keep running means in training
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            trial(torch.zeros(1, settings.in_chans, *stacked(sized(settings), settings)))
+    except ValueError as error:
+        raise SettingsError(
+            f"{settings.net} with one image at a time: {str(error).splitlines()[0]}",
+            "two or more images in each step of a process, of which batch norm can take mean and variance",
+            "raise --batch, or give --norm group",
+        ) from error
 
 
 def _with_first_weights(
