@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import gossamer
 from gossamer.cli.main import main
 from gossamer.diagnosis import Diagnosis, causes, diagnose
 from gossamer.diagnosis.causes import CAUSES
+from gossamer.diagnosis.evidence import Evidence
 from gossamer.settings import Settings
+from gossamer.tasks.losses import cross_entropy
 from gossamer.training.precision import computes_bf16
 from tests.conftest import once, write_boxes, write_image_folder, write_masks
 from tests.trained import runs_of_tasks
@@ -238,6 +242,42 @@ def test_a_mean_for_pixels_of_255(scale: tuple[str, ...], image_folder: Path, tm
 def test_crops_of_nothing(image_folder: Path, tmp_path: Path) -> None:
     run = train(image_folder, tmp_path / "run", "--crop", "random_resized", "--crop-scale", "0.001", "0.01")
     assert first(run) == "the augmentation leaves too little of the images (likely)"
+
+
+def trained_with(**settings: Any) -> Any:
+    """Evidence of a classifier of ten classes, of its settings alone."""
+    names = ("added_terms", "chance_loss", "least_loss")
+    given: Any = SimpleNamespace(settings=Settings(**settings), classes=tuple("abcdefghij"))
+    for name in names:
+        member = vars(Evidence)[name]
+        setattr(given, name, (member.func if hasattr(member, "func") else member.fget)(given))
+    return given
+
+
+def test_losses_with_more_terms_are_not_compared_with_those_without() -> None:
+    plain = trained_with(label_smoothing=0.0)
+    assert plain.chance_loss == pytest.approx(math.log(10)) and plain.least_loss == 0
+    for more in ({"teacher": "runs/teacher"}, {"net": "googlenet", "net_options": "aux=true"}):
+        assert all(math.isnan(getattr(trained_with(**more), name)) for name in ("chance_loss", "least_loss"))
+    assert math.isnan(trained_with(mixup=0.2).least_loss) and trained_with(mixup=0.2).chance_loss == plain.chance_loss
+    for over in ("all", "others"):
+        smoothed = trained_with(label_smoothing=0.1, smoothing_over=over)
+        perfect = torch.full((1, 10), 0.1 / (10 if over == "all" else 9)).log()
+        perfect[0, 3] = math.log(0.91 if over == "all" else 0.9)
+        loss = cross_entropy(perfect, torch.tensor([3]), 0.1, over)
+        assert smoothed.least_loss == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_smoothed_targets_are_no_sign_of_strong_augmentation() -> None:
+    def found(train: float, val: float) -> Any:
+        settings = Settings(label_smoothing=0.1, randaugment=2, randaugment_magnitude=20)
+        last = {"loss": train, "val_loss": val}.get
+        run: Any = SimpleNamespace(path="runs/one")
+        values = {**vars(trained_with(label_smoothing=0.1)), "settings": settings, "run": run}
+        return causes._augmentation(SimpleNamespace(**values, last=last, set_by_user=lambda *names: True))  # type: ignore[arg-type]
+
+    assert found(0.7, 0.25) is None, "0.5 of it is the entropy of the targets"
+    assert found(1.1, 0.25) is not None
 
 
 def test_emulated_bf16(image_folder: Path, tmp_path: Path) -> None:

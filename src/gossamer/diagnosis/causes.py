@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from gossamer.diagnosis.evidence import Evidence
-from gossamer.host.text import counted, metric_name
+from gossamer.host.text import counted, metric_name, significant
 from gossamer.run import STOPPED
 
 Certainty = Literal["certain", "likely", "possible"]
@@ -427,7 +427,7 @@ def _augmentation(evidence: Evidence) -> Finding | None:
     ):
         return None
     train, val, chance = evidence.last("loss"), evidence.last("val_loss"), evidence.chance_loss
-    held_back = train >= 1.3 * val or (math.isfinite(chance) and train >= 0.7 * chance)
+    held_back = train - evidence.least_loss >= 1.3 * val or (math.isfinite(chance) and train >= 0.7 * chance)
     if not held_back:
         return None
     return Finding(
@@ -459,7 +459,7 @@ def _loader(evidence: Evidence) -> Finding | None:
     return Finding(
         "the training waits for images",
         "certain",
-        f"{waiting / busy:.0%} of the time of training ({waiting:.3g} of {busy:.3g} s); {evidence.last('images_per_second'):.0f} images/s",
+        f"{waiting / busy:.0%} of the time of training ({significant(waiting)} of {significant(busy)} s); {evidence.last('images_per_second'):.0f} images/s",
         _again(evidence, f"--cache 2G --workers {max(2, (evidence.settings.workers or 0) + 2)}"),
     )
 

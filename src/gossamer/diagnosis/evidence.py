@@ -20,6 +20,7 @@ from gossamer.host.storage import open_regular
 from gossamer.images.decode import decode
 from gossamer.run import Run
 from gossamer.settings import Settings
+from gossamer.settings.parse import parse_options
 from gossamer.settings.rates import resolve_optimizer
 
 MOST_IMAGES = 200_000  # of a data set that is opened; reading the names of more takes longer than a person waits
@@ -110,11 +111,30 @@ class Evidence:
             return None
         return values
 
+    @cached_property
+    def added_terms(self) -> bool:
+        """Whether the training loss has terms that the validation loss lacks: of a teacher, of auxiliary classifiers."""
+        return bool(self.settings.teacher) or parse_options(self.settings.net_options).get("aux") is True
+
     @property
     def chance_loss(self) -> float:
-        """The cross-entropy of a network that knows nothing, in nats; NaN for other losses."""
+        """The cross-entropy of a network that knows nothing, in nats; NaN for other losses, and for those with `added_terms`."""
         plain = self.settings.task == "classify" and self.settings.loss in ("auto", "cross_entropy")
-        return math.log(len(self.classes)) if plain and len(self.classes) > 1 else math.nan
+        return math.log(len(self.classes)) if plain and len(self.classes) > 1 and not self.added_terms else math.nan
+
+    @property
+    def least_loss(self) -> float:
+        """The training loss of a network that knows everything, in nats: the entropy of smoothed targets, 0 without
+        smoothing, NaN where the training loss cannot be compared with the validation loss."""
+        settings, classes = self.settings, len(self.classes)
+        if self.added_terms or settings.mixup or settings.cutmix:
+            return math.nan
+        if settings.task != "classify" or settings.loss not in ("auto", "cross_entropy") or classes < 2:
+            return 0.0
+        smoothing = settings.label_smoothing or 0.0
+        wrong = smoothing / (classes if settings.smoothing_over == "all" else classes - 1)
+        parts = [1 - wrong * (classes - 1), *[wrong] * (classes - 1)]
+        return -math.fsum(part * math.log(part) for part in parts if part > 0)
 
     # images, read where they are
 
@@ -153,14 +173,14 @@ class Evidence:
 
     @cached_property
     def boxes(self) -> NDArray[np.float64]:
-        """Width and height of training boxes in pixels of the network's input, (n, 2); empty without boxes."""
+        """Width and height of training boxes but crowds in pixels of the network's input, (n, 2); empty without boxes."""
         if self.data is None or self.settings.task != "detect":
             return np.zeros((0, 2))
         height, width = self.input_size
         found = []
         for index in _few(self.data.train, 1000):
             target = self.data.train.target(index)
-            sides = target.corners[:, 2:].astype(np.float64) - target.corners[:, :2]
+            sides = (target.corners[:, 2:].astype(np.float64) - target.corners[:, :2])[~target.crowd]
             scale = np.array([width / target.size[1], height / target.size[0]])
             if self.settings.resize != "squash":
                 scale[:] = scale.min()
@@ -175,10 +195,11 @@ class Evidence:
 
     @cached_property
     def box_classes(self) -> list[int] | None:
-        """How many training boxes each class has."""
+        """How many training boxes but crowds each class has."""
         if self.data is None or self.settings.task != "detect":
             return None
-        labels = [self.data.train.target(index).labels for index in _few(self.data.train, 20_000)]
+        targets = (self.data.train.target(index) for index in _few(self.data.train, 20_000))
+        labels = [target.labels[~target.crowd] for target in targets]
         return np.bincount(np.concatenate(labels).clip(0), minlength=len(self.classes)).tolist() if labels else None
 
     @cached_property
