@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from torch import nn
 
 import gossamer
 from gossamer.adviser import hardware
-from gossamer.adviser.guidelines import fragments, grouped, unequal
+from gossamer.adviser.guidelines import elementwise, fragments, grouped, unequal
+from gossamer.adviser.hardware import large_gates
 from gossamer.adviser.load import lanes, subject_of
 from gossamer.adviser.manifold import lost
+from gossamer.adviser.representation import unbalanced
 from gossamer.adviser.review import Review, review
 from gossamer.adviser.rule import Finding
 from gossamer.adviser.table import RULES
@@ -182,6 +185,22 @@ class Branches(nn.Module):
 def test_a_branch_that_multiplies_nothing_is_no_fragment() -> None:
     (found,) = fragments(subject_of(Net(Branches(), c=96), (3, 64, 64), {}))
     assert found.figure == 2
+
+
+def test_what_the_reasons_say_of_published_networks_is_so() -> None:
+    def figures(network: str, check: Any) -> list[float]:
+        return [candidate.figure for candidate in check(subject_of(network, None, {}))]
+
+    def said(rule: str, pattern: str) -> float:
+        return float(re.search(pattern, BY_NAME[rule].reason)[1])  # type: ignore[index]
+
+    (mine,) = figures("resnet50", elementwise)
+    assert said("elementwise-operations", r"ResNet-50 has (0\.\d+)") == round(mine, 2)
+    assert said("unbalanced-stages", r"has (0\.\d+)$") == round(max(figures("resnet152", unbalanced)), 2)
+    gates = {size: figures(f"mobilenetv3_{size}_100", large_gates) for size in ("large", "small")}
+    assert max(gates["large"]) == 28 and sorted(gates["small"])[-2:] == [14, 56]
+    assert "an eighth" in BY_NAME["aggregation-without-reduction"].reason
+    assert 1 / 9 < (1 / 4 + 9 / 16 + 1 / 4) / 9 < 1 / 8, "1x1, 3x3 and 1x1 over a quarter of the channels"
 
 
 def test_channels_are_judged_by_the_registers_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import gossamer
-from gossamer.adviser.data_facts import DataFacts
+from gossamer.adviser.data_facts import DataFacts, _boxes
 from gossamer.adviser.review import review
 from gossamer.adviser.table import RULES
 from gossamer.adviser.task import seen
 from gossamer.cli.main import main
+from gossamer.data.boxes.annotation import BoxTarget
+from gossamer.diagnosis.evidence import Evidence
 from gossamer.errors import InputError
+from gossamer.images.preprocess import Preprocess
+from gossamer.settings import Settings
 from tests.adviserdata import DATA_PAIRS, facts, images, maps
 from tests.adviserpairs import Net, conv
 from tests.trained import TASKS, runs_of_tasks
@@ -98,3 +105,31 @@ def test_bad_input_is_one_line(words: list[str], said: str, capsys: pytest.Captu
 def test_a_module_has_no_data_of_its_own() -> None:
     with pytest.raises(InputError, match="--data for Sequential"):
         review(maps(3), (3, 96, 96), data="photos")
+
+
+def test_crowds_are_no_objects() -> None:
+    boxes = BoxTarget.plain([[0, 0, 10, 10], [0, 0, 90, 90]], [0, 0], (96, 96))
+    boxes = dataclasses.replace(boxes, crowd=np.array([False, True]))
+    source: Any = OneImage(boxes)
+    assert _boxes(source, Preprocess((96, 96), "squash")).tolist() == [[10, 10]]
+    evidence: Any = SimpleNamespace(
+        data=SimpleNamespace(train=source),
+        settings=Settings(task="detect", resize="squash"),
+        input_size=(96, 96),
+        classes=("a",),
+    )
+    assert vars(Evidence)["boxes"].func(evidence).tolist() == [[10, 10]]
+    assert vars(Evidence)["box_classes"].func(evidence) == [1]
+
+
+class OneImage:
+    """A source of one image with these boxes."""
+
+    def __init__(self, boxes: BoxTarget) -> None:
+        self.boxes = boxes
+
+    def __len__(self) -> int:
+        return 1
+
+    def target(self, index: int) -> BoxTarget:
+        return self.boxes

@@ -105,7 +105,7 @@ def _boxes(source: Source, preprocess: Preprocess) -> Numbers:
     parts = [_none(2)]
     for index in _few(source, BOXED):
         target: Any = source.target(index)
-        sides = target.corners[:, 2:].astype(np.float64) - target.corners[:, :2]
+        sides = (target.corners[:, 2:].astype(np.float64) - target.corners[:, :2])[~target.crowd]
         down, across = _scales(preprocess, *(int(side) for side in target.size))
         parts.append(sides * np.asarray([across, down]))
     boxes = np.concatenate(parts)
