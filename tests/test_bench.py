@@ -15,6 +15,7 @@ from gossamer.bench import RUNTIMES, Benchmark, Measurement, bench, measure, pro
 from gossamer.bench.process import Failed, Process
 from gossamer.bench.result import COLOURS
 from gossamer.errors import InputError, SettingsError, UnknownNameError
+from gossamer.host.text import milliseconds
 from tests.runs import RECIPE, gossamer
 
 MODELS = Path(__file__).parent / "hostile" / "models"
@@ -89,7 +90,7 @@ def test_the_plot_shows_units_and_candidates(measured: Benchmark, tmp_path: Path
     text = (tmp_path / "plot.svg").read_text()
     assert "milliseconds per call of 2 images" in text and "openvino, 1 thread" in text
     row = next(row for row in measured.rows if row.runtime == "openvino" and row.median_ms is not None)
-    assert f"{row.median_ms:.3g} ms" in text
+    assert milliseconds(row.median_ms) in text
 
 
 def test_a_plot_needs_a_bar_and_a_known_kind_of_file(measured: Benchmark, tmp_path: Path) -> None:
@@ -307,3 +308,10 @@ def test_the_parent_imports_no_torch() -> None:
         "assert not {'torch', 'onnxruntime', 'openvino', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_call_of_seconds_is_written_without_an_exponent(tmp_path: Path) -> None:
+    row = Measurement("x", "reference", 1, 1, median_ms=1234.5, p10_ms=1200.0, p90_ms=1300.0)
+    Benchmark((row,), {"cpu": "a processor", "cores": 1}, 3, 1.0, None).plot(tmp_path / "a.svg")
+    drawn = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert milliseconds(1234.5) in drawn and "e+0" not in drawn

@@ -483,6 +483,9 @@ def test_transposed_upsampling_starts_as_bilinear_interpolation(scale: int) -> N
     got, expected = Upsample(2, scale, mode="transposed")(x), Upsample(2, scale)(x)
     inside = slice(scale, -scale)  # at the border interpolation repeats the edge, and the convolution sees zeros
     torch.testing.assert_close(got[..., inside, inside], expected[..., inside, inside])
+    fresh = Upsample(2, scale, mode="transposed")
+    initialise(fresh)
+    torch.testing.assert_close(fresh(x), got)
     with pytest.raises(UnknownNameError, match="nearest"):
         Upsample(2, mode="bicubic")
 

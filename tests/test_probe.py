@@ -332,3 +332,13 @@ def test_results_are_printed_as_they_come(image_folder: Path) -> None:
     probe(image_folder, net=NET, classifiers="ridge,knn", input="32", folds=2, progress=messages)
     names = [line.split(":")[0] for line in messages.lines if "held out" in line]
     assert names == ["ridge", "knn"]
+
+
+def test_one_fold_has_no_spread(tmp_path: Path) -> None:
+    one = ClassifierScore("knn", "non-linear", (0.7,), 0.6, 1.0, 1.0)
+    result = ProbeResult("net", "", True, "", "", (3, 32, 32), 8, ("a", "b"), 9, 9, 3, 0, 1.0, (one,))
+    json.dumps(result.to_json(), allow_nan=False)
+    assert result.to_json()["rows"][0]["spread"] is None
+    assert "70.0 ±    –" in result.text() and "nan" not in result.text()
+    result.plot(tmp_path / "a.svg")
+    assert "70.0 ± – %" in (tmp_path / "a.svg").read_text(encoding="utf-8")

@@ -376,6 +376,16 @@ def test_embeddings_that_are_not_numbers_are_reported() -> None:
     assert "are not numbers" in words and "Nearest images" not in words and "not pairs of both kinds" in words
 
 
+def test_an_identity_of_one_image_is_confused_with_none() -> None:
+    scores = embedder(("x", "y"), np.array([[1, 0], [1, 0.1], [0.9, 0.2]], np.float32))  # y's nearest is of x
+    first = np.array([1, 0, 1])
+    details = neighbours.EmbeddingDetails((), np.zeros((0, 2), np.float32), np.zeros(0, np.int64), first)
+    assert not embed._most_confused(report_of(scores, details), details)
+    other = dataclasses.replace(details, first=np.array([1, 2, 1]))
+    (mixed,) = embed._most_confused(report_of(scores, other), other)
+    assert "1 of its 2 images" in mixed.sentence
+
+
 def test_the_map_colours_the_largest_identities() -> None:
     labels = np.repeat(np.arange(10), [1, 9, 2, 3, 4, 5, 6, 7, 8, 1])
     assert embed.coloured(labels) == [1, 2, 3, 4, 5, 6, 7, 8]

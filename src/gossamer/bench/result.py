@@ -14,7 +14,7 @@ from gossamer.charts.intervals import Interval, interval_chart
 from gossamer.charts.svg import Markup
 from gossamer.errors import InputError
 from gossamer.host.shown import Report
-from gossamer.host.text import counted, dimensions, fixed, format_table, thread_count
+from gossamer.host.text import counted, dimensions, fixed, format_table, milliseconds, thread_count
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _chart(result: Benchmark) -> Markup:
     for row in rows:
         assert row.median_ms is not None and row.p10_ms is not None and row.p90_ms is not None
         name = f"{Path(row.target).name + '  ' if several else ''}{row.runtime}, {thread_count(row.threads)}"
-        written = f"{row.median_ms:.3g} ms"
+        written = milliseconds(row.median_ms)
         intervals.append(Interval(name, row.p10_ms, row.median_ms, row.p90_ms, written, COLOURS[row.runtime]))
     images = counted(rows[0].batch, "image")
     axis = f"milliseconds per call of {images}: median, p10 to p90"

@@ -37,9 +37,14 @@ class Upsample(nn.Module):
                 groups=channels,
                 bias=False,
             )
+            self.begin()
+
+    def begin(self) -> None:
+        """Bilinear interpolation, where it has weights."""
+        if self.mode == "transposed":
             side = self.conv.kernel_size[0]
             # the triangle of linear interpolation, whose copies `scale` apart sum to 1
-            line = 1 - (self.conv.weight.new_tensor(range(side)) - (side - 1) / 2).abs() / scale
+            line = 1 - (self.conv.weight.new_tensor(range(side)) - (side - 1) / 2).abs() / self.scale
             self.conv.weight.data.copy_((line[:, None] * line).expand_as(self.conv.weight))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from gossamer.analysis.names import layer_path, operator_name
-from gossamer.host.text import binary_bytes, compact_count, counted, dimensions, fixed, format_table, thread_count
+from gossamer.host.text import (
+    binary_bytes,
+    compact_count,
+    counted,
+    dimensions,
+    fixed,
+    format_table,
+    significant,
+    thread_count,
+)
 from gossamer.microscope.inspection import Inspection
 
 COLUMNS = ("layer", "what", "output", "params", "MACs", "read", "written", "MAC/B", "field", "live")
@@ -70,7 +79,7 @@ def layer_table(inspection: Inspection) -> str:
         names = ", ".join(f"{operator_name(name)} ({number})" for name, number in cost.unknown.items())
         out.append(f"not counted   {names}: no formula for these, so the MACs above are too low")
     if inspection.latency:
-        out.append(f"latency       {inspection.latency.ms:.3g} ms; {inspection.latency.note}")
+        out.append(f"latency       {significant(inspection.latency.ms)} ms; {inspection.latency.note}")
     if timing:
         middle, low, high = timing.network
         out.append(

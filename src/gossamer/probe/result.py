@@ -15,7 +15,7 @@ from gossamer.charts.intervals import Interval, KeyEntry, interval_chart
 from gossamer.charts.svg import Markup
 from gossamer.errors import InputError
 from gossamer.host.shown import Report
-from gossamer.host.text import counted, dimensions, format_table
+from gossamer.host.text import DASH, counted, dimensions, format_table
 
 MAJORITY = "majority class"
 
@@ -123,7 +123,7 @@ class ProbeResult(Report):
         """Plain values; nan becomes None."""
         values = dataclasses.asdict(self)
         for plain, row in zip(values["rows"], self.rows, strict=True):
-            plain["mean"], plain["spread"] = (None if row.error else value for value in (row.mean, row.spread))
+            plain["mean"], plain["spread"] = (None if math.isnan(value) else value for value in (row.mean, row.spread))
         return {**values, "winner": self.winner, "verdict": self.verdict()}
 
     def text(self) -> str:
@@ -177,7 +177,7 @@ def _chart(probe: ProbeResult) -> Markup:
             100 * (row.mean - row.spread),
             100 * row.mean,
             100 * (row.mean + row.spread),
-            f"{100 * row.mean:.1f} ± {100 * row.spread:.1f} %",
+            f"{_mean_and_spread(row)} %",
             COLOURS[row.kind],
             100 * (row.held_accuracy or 0.0),
         )
@@ -205,13 +205,18 @@ def _chart(probe: ProbeResult) -> Markup:
 WIDTHS = (15, 10, 13, 10, 9, 10)
 
 
+def _mean_and_spread(row: ClassifierScore, width: int = 0) -> str:
+    """In per cent, "70.0 ± 2.1"; one fold has no spread. width: of the spread."""
+    spread = DASH.rjust(width) if math.isnan(row.spread) else f"{100 * row.spread:{width}.1f}"
+    return f"{100 * row.mean:.1f} ± {spread}"
+
+
 def _cells(row: ClassifierScore) -> tuple[str, ...]:
     assert row.held_accuracy is not None and row.fit_seconds is not None and row.predict_us is not None
-    folds = f"{100 * row.mean:.1f} ± {100 * row.spread:4.1f}"
     return (
         row.name,
         row.kind,
-        folds,
+        _mean_and_spread(row, 4),
         f"{100 * row.held_accuracy:.1f}",
         f"{row.fit_seconds:.3f}",
         f"{row.predict_us:.1f}",

@@ -105,7 +105,9 @@ def _most_confused(data: ReportData, details: EmbeddingDetails | None) -> list[H
     if details is None or not len(details.first):
         return []
     labels = data.evaluation.labels
-    mixed = Counter((a, b) for a, b in zip(labels.tolist(), labels[details.first].tolist()) if a != b)
+    others = np.bincount(labels)[labels] > 1  # an identity of one image has no image that would be right
+    pairs = zip(labels[others].tolist(), labels[details.first[others]].tolist())
+    mixed = Counter((a, b) for a, b in pairs if a != b)
     if not mixed:
         return []
     (true, nearest), times = mixed.most_common(1)[0]
