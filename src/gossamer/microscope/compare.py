@@ -248,6 +248,7 @@ def _score(target: str) -> Score:
     from gossamer.tasks.base import sized, stacked
     from gossamer.tasks.registry import TASKS, task_of
 
+    task: str
     kind = target_of(target, COUNTED).kind
     if kind == "run":
         from gossamer.run import Run
