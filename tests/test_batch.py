@@ -219,6 +219,25 @@ def test_units_that_have_changed_since_they_were_answered_are_not_answered(tmp_p
         batch_status(tmp_path / "answers")
 
 
+def test_answers_to_images_that_have_changed_go_before_they_are_answered_again(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A start that is killed between its plan and its work, behind which the images go: their old rows are of none of them."""
+    write = Path("some").mkdir() or Path("some", "a.png").write_bytes
+    write(picture(1))
+    assert main(["predict", "a.onnx", "some", "--out", "answers"]) == 0
+    write(picture(2) + b"longer")
+    out = AnswerFolder("answers")
+    (unit,) = out.plan() or ()
+    out.save_plan(plan.next_plan([unit], plan.scan([Path("some")]), {0: unit.fingerprint}).units)
+    Path("some", "a.png").unlink()
+    Path("some", "b.png").write_bytes(picture(3))
+    assert main(["predict", "a.onnx", "some", "--out", "answers"]) == 0
+    assert "1 new shard or file is added\n1 shard or file that was planned is gone\n" in capsys.readouterr().err
+    assert set(batchcases.rows(Path("answers"))) == {"some/b.png"}
+    assert batch_status("answers").images == 1 and batch_status("answers").complete
+
+
 def test_units_are_claimed_once(tmp_path: Path) -> None:
     out = AnswerFolder(tmp_path)
     out.begin()

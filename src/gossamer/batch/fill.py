@@ -279,6 +279,7 @@ def _plan(folder: AnswerFolder, found: Scan, job: Job, progress: Progress) -> tu
     for note in [*notes, *plan.notes]:
         progress.say(note)
     fingerprints = {unit.number: unit.fingerprint for unit in plan.units}
-    return plan, {
-        number: record for number, record in records.items() if fingerprints.get(number) == record["fingerprint"]
-    }
+    sound = {number: each for number, each in records.items() if fingerprints.get(number) == each["fingerprint"]}
+    # what was answered of images as they are no longer: a unit that is given up, or is gone, has no rows
+    folder.remove_rows(record for number, record in records.items() if number not in sound)
+    return plan, sound

@@ -292,12 +292,19 @@ class AnswerFolder:
             notes.append(
                 f"the rows of {counted(len(records) - len(kept), 'unit')} are gone or changed: they are answered again"
             )
-        for name in there.keys() - {each["rows"] for each in kept.values()}:
+        self._remove(there.keys() - {each["rows"] for each in kept.values()})
+        return kept, notes
+
+    def remove_rows(self, records: Iterable[Record]) -> None:
+        """Remove the rows of lines of `committed`. Raises StorageError."""
+        self._remove(each["rows"] for each in records)
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
             try:
                 os.unlink(self.path / name)
             except OSError as error:
                 raise storage_error(self.path / name, error) from error
-        return kept, notes
 
     def commit(self, records: Iterable[Record]) -> None:
         """Add lines to the log, durably. Raises StorageError; the log is then as before."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gossamer.errors import DataError
+from gossamer.host.text import counted
 from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES
 
@@ -137,13 +138,18 @@ def next_plan(saved: Sequence[Unit], found: Scan, done: Mapping[int, str]) -> Pl
     new = Scan(*([entry for entry in entries if entry[0] in now] for entries in found))
     added = _pack(new, max((unit.number for unit in saved), default=-1) + 1)
     notes = []
-    for count, what in (
-        (len(now), "new shards and files are added"),
-        (changed_count, "shards and files have changed and are answered again, with the unit that they belong to"),
-        (gone, "shards and files that were planned are gone"),
+    again = "answered again, with the unit that"
+    for count, one, several in (
+        (len(now), "new shard or file is added", "new shards and files are added"),
+        (
+            changed_count,
+            f"shard or file has changed and is {again} it belongs to",
+            f"shards and files have changed and are {again} they belong to",
+        ),
+        (gone, "shard or file that was planned is gone", "shards and files that were planned are gone"),
     ):
         if count:
-            notes.append(f"{count} {what}")
+            notes.append(counted(count, one, several))
     return Plan([*units, *added], bool(notes), notes)
 
 
