@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 
 from gossamer.cli.main import main
 from gossamer.csource import compiler
-from gossamer.csource.device import FILES, network_of
+from gossamer.csource.device import FILES, checks_of, network_of
 from gossamer.csource.limits import needs_of
 from gossamer.csource.network import live_numbers
 from gossamer.csource.reference import byte_outputs
@@ -94,6 +95,16 @@ def test_int8_is_the_reference_and_onnx_runtime_to_the_last_bit(name: str, tmp_p
     np.testing.assert_array_equal(outputs, flattened(open_model(file, "onnxruntime").run(batch)))
     source = re.sub(r"/\*.*?\*/", "", (tmp_path / "net.c").read_text(), flags=re.S)
     assert not re.search(r"\b(float|double)\b", source)
+
+
+@pytest.mark.parametrize(("side", "count"), [(8, 4), (500, 1), (600, 1)])
+def test_check_inputs_take_a_mebibyte_at_most(side: int, count: int) -> None:
+    """One where one alone takes more."""
+    view, any_shape = SimpleNamespace(h=side, w=side, c=3), SimpleNamespace(shape=None)
+    network: Any = SimpleNamespace(input=view, program=any_shape, type="float", scale=1.0, zero=0)
+    file: Any = SimpleNamespace(metadata=None, path="m.onnx")
+    checks = checks_of(file, network, lambda values: np.zeros((len(values), 1), np.float32))
+    assert checks.given.shape == (count, 3 * side**2) and len(checks.expected) == count
 
 
 def test_outputs_are_one_behind_the_other(tmp_path: Path) -> None:
