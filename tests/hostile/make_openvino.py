@@ -16,6 +16,7 @@ from gossamer.modelfile.metadata import read_model_file
 from gossamer.openvino.metadata import BLANK, DIGEST, digest
 from gossamer.openvino.write import openvino_files
 
+VERSION_1 = b"&quot;version&quot;: 1"
 HERE = Path(__file__).parent / "openvino"
 
 
@@ -44,7 +45,8 @@ def cases() -> dict[str, tuple[bytes, bytes]]:
         "04_weights_cut_off": (xml, weights[:-4]),
         "04_weights_of_another_network": (xml, weights[::-1]),
         "04_one_digit_changed": (xml.replace(b'version="11"', b'version="10"'), weights),
-        "05_version_2": (sealed(xml.replace(b"&quot;version&quot;: 1", b"&quot;version&quot;: 2"), weights), weights),
+        "05_pixels_without_preprocessing": (sealed(xml.replace(VERSION_1, VERSION_1[:-1] + b"2"), weights), weights),
+        "05_version_3": (sealed(xml.replace(VERSION_1, VERSION_1[:-1] + b"3"), weights), weights),
         "05_no_json": (sealed(xml.replace(b'entry value="{', b'entry value="'), weights), weights),
         "06_an_unknown_operation": (sealed(xml.replace(b'type="ReLU"', b'type="Scan7"'), weights), weights),
     }

@@ -156,7 +156,7 @@ class Answering:
         """Raw embeddings, as an index has them before they are brought to length 1."""
         metadata = self.model.need_metadata()
         pixels = np.stack([pixels for _, pixels, _ in good])
-        vectors = metadata.heads[0].of(self.model.run(metadata.preprocess.normalise(pixels)))["embedding"]
+        vectors = metadata.heads[0].of(self.model.run(self.model.prepare(pixels)))["embedding"]
         fine = directed(vectors).tolist()
         return [
             Row(key, {"vector": vector} if sound else None, "" if sound else NO_DIRECTION)

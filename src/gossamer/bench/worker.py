@@ -211,10 +211,15 @@ def _model_file(job: Json) -> Callable[[], Loaded]:
         if len(model.input_shape) != 4:
             raise InputError(f"{model.path}: an input of {len(model.input_shape)} axes", "(N, C, H, W)", "give another")
         size = model.metadata.preprocess.size if model.metadata else SIZE
+        if model.pixels:
+            images = np.random.default_rng(0).integers(0, 256, (job["batch"], *model.input_shape[1:]), np.uint8)
+            known = model.need_metadata().preprocess
+            note = "uint8 images" + (f"; {model.remark}" if model.remark else "")
+            return {note: lambda: lambda _: model.run(images)}, (known.channels, *known.size), model.runtime_version
         channels, height, width = (
             side if isinstance(side, int) else usual for side, usual in zip(model.input_shape[1:], (3, *size))
         )
-        return {"": lambda: model.run}, (channels, height, width), model.runtime_version
+        return {model.remark: lambda: model.run}, (channels, height, width), model.runtime_version
 
     return load
 

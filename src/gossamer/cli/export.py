@@ -13,6 +13,7 @@ EXAMPLES = (
     "gossamer export runs/flowers --out flowers.onnx",
     "gossamer export flowers.onnx --to litert --out flowers.tflite",
     "gossamer export runs/flowers --to litert,ncnn --out shipped/",
+    "gossamer export flowers.onnx --to openvino --uint8 --out flowers.xml",
     "gossamer export flowers-int8.onnx --to c --ram 256K --flash 1M --out device/",
 )
 DEFAULTS = {"which": "best", "licence": "unspecified"}
@@ -32,6 +33,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_which(parser, "the run")
     parser.add_argument("--ram", metavar="BYTES", help="for c: refuse what needs more, e.g. 256K")
     parser.add_argument("--flash", metavar="BYTES", help="for c: refuse what needs more, e.g. 1M")
+    parser.add_argument(
+        "--uint8", action="store_true", help="for openvino: the file takes uint8 images, with the preprocessing inside"
+    )
     parser.add_argument("--licence", default="unspecified", metavar="TEXT", help="licence of the model, e.g. CC-BY-4.0")
 
 
@@ -41,7 +45,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
 
     kind = target_of(options.run, ("run", "model file")).kind
     from gossamer.export import several
-    from gossamer.export.formats import export, export_file, format_of
+    from gossamer.export.formats import check_uint8, export, export_file, format_of
     from gossamer.export.table import FORMATS
 
     names = several.several(options.to, options.out)
@@ -50,6 +54,10 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
     if name != "c" and any(one is not None for one in limits.values()):
         raise SettingsError(f"--ram or --flash with --to {name}", "--to c with them", "leave them out")
     limits = limits if name == "c" else {}
+    if options.uint8:
+        for one in names or [name]:
+            check_uint8(one, True)
+    pixels = {"uint8": True} if options.uint8 else {}
     folder = importlib.import_module(FORMATS[name].module) if not names and FORMATS[name].folder else None
     if kind == "model file":
         given = [name for name in ("which", "licence") if getattr(options, name) != DEFAULTS[name]]
@@ -58,13 +66,13 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
         if folder is not None:
             return folder.export_file(options.run, options.out, progress=progress, **limits)
         if names:
-            return several.export_file(options.run, options.out, names, progress=progress)
-        return export_file(options.run, options.out, to=options.to, progress=progress)
+            return several.export_file(options.run, options.out, names, progress=progress, **pixels)
+        return export_file(options.run, options.out, to=options.to, progress=progress, **pixels)
     chosen = {"which": options.which, "licence": options.licence}
     if folder is not None:
         return folder.export_run(options.run, options.out, progress=progress, **chosen, **limits)
     if names:
-        return several.export_run(options.run, options.out, names, progress=progress, **chosen)
+        return several.export_run(options.run, options.out, names, progress=progress, **chosen, **pixels)
     return export(
         options.run,
         options.out,
@@ -72,4 +80,5 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
         which=options.which,
         licence=options.licence,
         progress=progress,
+        **pixels,
     )

@@ -141,22 +141,25 @@ def export(
     which: str = "best",
     licence: str = "unspecified",
     images_limit: int = IMAGES_LIMIT,
+    uint8: bool = False,
     progress: Progress = SILENT,
 ) -> Exported:
     """Write a run as one verified file.
 
-    to: a name in FORMATS, by default that of the suffix of `out`. which: the checkpoint, "best" or "last".
+    to: a name in FORMATS, by default that of the suffix of `out`. which: the checkpoint, "best" or "last". uint8: the file takes
+    uint8 images, with the preprocessing inside.
     images_limit: validation images to compare on, at most. Nothing is written where the file's outputs are not the
     trained model's: raises VerificationError. Also raises RunError, DataError, ModelFileError, StorageError,
     MissingPackageError, InputError.
     """
     name = format_of(out, to)
     _refuse_folder(name)
+    check_uint8(name, uint8)
     check_result(out, suffix=FORMATS[name].suffix)
     check_beside(out, name)
     check_licence(licence)
     module = importlib.import_module(FORMATS[name].module)
-    converted = module.convert(folder, which, licence, images_limit, progress)
+    converted = module.convert(folder, which, licence, images_limit, progress, **_options(uint8))
     contents = FileContents(converted.data, converted.beside)
     verifications, notes = _write(contents, out, module)
     return Exported(
@@ -171,19 +174,22 @@ def export(
     )
 
 
-def export_file(path: str | Path, out: str | Path, *, to: str = "", progress: Progress = SILENT) -> ExportedFile:
+def export_file(
+    path: str | Path, out: str | Path, *, to: str = "", uint8: bool = False, progress: Progress = SILENT
+) -> ExportedFile:
     """Write a model file in another format, compared with the model file and verified before the file is there.
 
-    to: a name in FORMATS, by default that of the suffix of `out`. Raises VerificationError where the outputs differ, InputError
+    to: a name in FORMATS, by default that of the suffix of `out`. uint8: as of `export`. Raises VerificationError where the outputs differ, InputError
     (an operator that the format lacks, a format that is made from runs alone), ModelFileError, StorageError,
     MissingPackageError.
     """
     name = format_of(out, to)
     check_from_file(path, name)
+    check_uint8(name, uint8)
     check_result(out, path, suffix=FORMATS[name].suffix)
     check_beside(out, name)
     file = read_model_file(path)
-    contents, loss, beside = made_from(file, out, name, progress)
+    contents, loss, beside = made_from(file, out, name, progress, uint8)
     module = importlib.import_module(FORMATS[name].module)
     verifications, notes = _write(contents, out, module if file.metadata is not None else None)
     return ExportedFile(str(out), name, contents.size, beside, loss, verifications, notes)
@@ -200,18 +206,32 @@ def check_from_file(path: str | Path, name: str) -> None:
         )
 
 
+def check_uint8(name: str, uint8: bool) -> None:
+    """Refuse, before any work, uint8 images of a format without them. Raises SettingsError."""
+    if uint8 and not FORMATS[name].uint8:
+        able = ", ".join(one for one, entry in FORMATS.items() if entry.uint8)
+        raise SettingsError(f"--uint8 with --to {name}", f"--to {able} with it", "leave it out")
+
+
+def _options(uint8: bool) -> dict[str, bool]:
+    """Of a format's `convert` and `from_file`, beyond those that every format has."""
+    return {"uint8": True} if uint8 else {}
+
+
 def check_installed(name: str) -> None:
     """Refuse, before any work, a format whose runtime is not installed: nothing could be verified. Raises MissingPackageError."""
     if name in RUNTIMES:
         runtime_class(name).import_package()
 
 
-def made_from(file: ModelFile, out: str | Path, name: str, progress: Progress) -> tuple[FileContents, CompileLoss, str]:
+def made_from(
+    file: ModelFile, out: str | Path, name: str, progress: Progress, uint8: bool = False
+) -> tuple[FileContents, CompileLoss, str]:
     """A model file in another format, its outputs beside those of the model file, and what ran that. Raises VerificationError."""
     entry = FORMATS[name]
     module = importlib.import_module(entry.module)
     progress.say(f"writing {entry.title}")
-    made = module.from_file(file)
+    made = module.from_file(file, **_options(uint8))
     contents = made if isinstance(made, FileContents) else FileContents(made, {})
     return contents, *_compared(file, contents, str(out), entry.suffix)
 
@@ -272,7 +292,11 @@ def _compared(file: ModelFile, contents: FileContents, out: str, suffix: str) ->
     else:
         sides = [side for side in written.input_shape[1:] if isinstance(side, int)]  # such a file has no free ones
         batch = np.random.default_rng(0).standard_normal((NOISE, *sides)).astype(np.float32)
-    pairs = [(flattened(reference.run(one[None]))[0], flattened(written.run(one[None]))[0]) for one in batch]
+    given = batch if known is None else written.prepare(np.stack([check.pixels for check in known.checks]))
+    pairs = [
+        (flattened(reference.run(one[None]))[0], flattened(written.run(other[None]))[0])
+        for one, other in zip(batch, given, strict=True)
+    ]
     loss = difference(pairs, known is not None and [head.kind for head in known.heads] == ["classify"])
     beside = f"{reference.runtime_name} {reference.runtime_version}"
     if wrong := loss.beyond(exact=not any(node.op == "QuantizeLinear" for node in file.graph.nodes)):

@@ -74,15 +74,17 @@ def export_run(
     which: str = "best",
     licence: str = "unspecified",
     images_limit: int = IMAGES_LIMIT,
+    uint8: bool = False,
     progress: Progress = SILENT,
 ) -> ExportedFolder:
-    """Write a run in these formats into a new or empty folder. The run is converted and compared once.
+    """Write a run in these formats into a new or empty folder. The run is converted and compared once. uint8: as of `export`.
 
     Nothing is written where one of the formats refuses it. Raises as `gossamer.export.formats.export`.
     """
     check_folder(out)
     formats.check_licence(licence)
     for name in names:
+        formats.check_uint8(name, uint8)
         formats.check_installed(name)
     model = onnx.convert(folder, which, licence, images_limit, progress)
     file = parse_model_file(model.data, str(folder))
@@ -98,7 +100,7 @@ def export_run(
             converted = module.convert(folder, which, licence, images_limit, progress)
             contents = FileContents(converted.data, converted.beside)
         elif name != "onnx":
-            contents, _, _ = formats.made_from(file, place, name, progress)
+            contents, _, _ = formats.made_from(file, place, name, progress, uint8)
         verifications, notes = formats.verified(contents, place, module)
         made.append(
             (
@@ -120,21 +122,22 @@ def export_run(
 
 
 def export_file(
-    path: str | Path, out: str | Path, names: Sequence[str], *, progress: Progress = SILENT
+    path: str | Path, out: str | Path, names: Sequence[str], *, uint8: bool = False, progress: Progress = SILENT
 ) -> ExportedFolder:
-    """Write a model file in these formats into a new or empty folder.
+    """Write a model file in these formats into a new or empty folder. uint8: as of `export`.
 
     Nothing is written where one of the formats refuses it. Raises as `gossamer.export.formats.export_file`.
     """
     check_folder(out)
     for name in names:
         formats.check_from_file(path, name)
+        formats.check_uint8(name, uint8)
         formats.check_installed(name)
     file = read_model_file(path)
     made: list[tuple[str, FileContents, ExportedFile]] = []
     for name in names:
         place = Path(out) / file_name(Path(path).stem, name)
-        contents, loss, beside = formats.made_from(file, place, name, progress)
+        contents, loss, beside = formats.made_from(file, place, name, progress, uint8)
         module = importlib.import_module(FORMATS[name].module)
         verifications, notes = formats.verified(contents, place, module) if file.metadata is not None else ((), ())
         made.append(

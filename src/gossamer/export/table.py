@@ -28,7 +28,8 @@ from typing import NamedTuple
 class ExportFormat(NamedTuple):
     """suffix: of its files. module: where its functions are. title: what people call it. instead: the command for model
     files where it has no `from_file`. beside: suffixes of the files that belong to it. folder: it is a folder, whose module has
-    `export_run` and `export_file`, which write it.
+    `export_run` and `export_file`, which write it. uint8: `convert` and `from_file` take `uint8=True`, for a file of uint8 images that
+    has the preprocessing inside.
     """
 
     suffix: str
@@ -37,6 +38,7 @@ class ExportFormat(NamedTuple):
     instead: str = ""
     beside: tuple[str, ...] = ()
     folder: bool = False
+    uint8: bool = False
 
 
 FORMATS: dict[str, ExportFormat] = {
@@ -44,7 +46,7 @@ FORMATS: dict[str, ExportFormat] = {
     "goss": ExportFormat(".goss", "gossamer.export.goss", "compiled for the native engine", "gossamer compile FILE"),
     "litert": ExportFormat(".tflite", "gossamer.export.litert", "LiteRT"),
     "ncnn": ExportFormat(".param", "gossamer.export.ncnn", "ncnn", beside=(".bin", ".json")),
-    "openvino": ExportFormat(".xml", "gossamer.export.openvino", "OpenVINO IR", beside=(".bin",)),
+    "openvino": ExportFormat(".xml", "gossamer.export.openvino", "OpenVINO IR", beside=(".bin",), uint8=True),
     "executorch": ExportFormat(".pte", "gossamer.export.executorch", "ExecuTorch with XNNPACK", beside=(".json",)),
     "coreml": ExportFormat(".mlpackage", "gossamer.export.coreml", "Core ML", folder=True),
     "c": ExportFormat("/", "gossamer.export.c", "C source", folder=True),

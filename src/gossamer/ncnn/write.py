@@ -40,9 +40,9 @@ def ncnn_files(file: ModelFile) -> NcnnFiles:
     """
     program = lower(file.graph)
     if program.in_bytes():
-        raise InputError(
-            f"{file.path}: a network in int8 (QDQ)", "a network in float32", "export the file that was quantised"
-        )
+        # ncnn rounds a map to -127 to 127 steps around 0, a tie away from 0: 256 steps around a zero point have no form there
+        allowed = "a network in float32: ncnn's own int8 has no zero points"
+        raise InputError(f"{file.path}: a network in int8 (QDQ)", allowed, "export the file that was quantised")
     try:
         writer = ProgramWriter(program)
         blobs = [writer.output(one) for one in program.outputs]

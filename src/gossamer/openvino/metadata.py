@@ -16,7 +16,11 @@ from gossamer.modelfile.beside import bytes_of
 from gossamer.modelfile.openvino import SUFFIX, WEIGHTS
 from gossamer.modelfile.stated import Stated, is_shape, stated_of
 
-ENTRY, VERSION = "gossamer", 1  # the element of rt_info; of the entry
+ENTRY, VERSION, PIXELS = (
+    "gossamer",
+    1,
+    2,
+)  # the element of rt_info; of the entry, and of one whose network takes uint8 images
 DIGEST = re.compile(rb'<sha256 value="([0-9a-f]{64})" ?/>')
 BLANK = b"0" * 64
 LIMITS = {SUFFIX: 2**28, WEIGHTS: 2**31}  # bytes
@@ -25,14 +29,14 @@ RULES = {
     2: "a complete XML file in UTF-8, without a document type",
     3: "an IR that `gossamer export --to openvino` wrote, with its entry gossamer in rt_info",
     4: "files as they were written, with the SHA-256 that rt_info states",
-    5: f"an entry of version {VERSION} with the input, the outputs and the metadata of FORMAT.md",
+    5: f"an entry of version {VERSION} or {PIXELS} with the input, the outputs and the metadata of FORMAT.md",
     6: "operations that the runtime has, and the input and outputs that rt_info states",
 }
 
 
 @dataclass(frozen=True)
 class OpenVinoNetwork:
-    """What the files hold. outputs: names. shapes: of the outputs behind the batch. sha256: of both files."""
+    """What the files hold. outputs: names. shapes: of the outputs behind the batch. sha256: of both files. pixels: the input is uint8."""
 
     xml: bytes
     weights: bytes
@@ -40,6 +44,7 @@ class OpenVinoNetwork:
     stated: Stated
     outputs: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
+    pixels: bool = False
 
 
 def openvino_error(
@@ -98,14 +103,16 @@ def _entry(xml: bytes, name: str) -> str:
 
 def _network(xml: bytes, weights: bytes, sha256: str, values: Any) -> OpenVinoNetwork:
     """Raises ValueError and the like, and ModelFileError for metadata that break a rule."""
-    if values["version"] != VERSION:
-        raise ValueError(f"version {str(values['version'])[:20]}")
+    version = values["version"]
+    if type(version) is not int or version not in (VERSION, PIXELS):
+        raise ValueError(f"version {str(version)[:20]}")
     outputs = [(one["name"], one["shape"]) for one in values["outputs"]]
     if not outputs or not all(isinstance(name, str) and is_shape(shape) for name, shape in outputs):
         raise ValueError(f"outputs {str(outputs)[:80]}")
     if len({name for name, _ in outputs}) < len(outputs):
         raise ValueError("two outputs of one name")
     names, shapes = zip(*outputs, strict=True)
-    return OpenVinoNetwork(
-        xml, weights, sha256, stated_of(values), names, tuple(tuple(int(side) for side in one) for one in shapes)
-    )
+    stated, sides = stated_of(values), tuple(tuple(int(side) for side in one) for one in shapes)
+    if version == PIXELS and stated.metadata is None:
+        raise ValueError("uint8 images without their preprocessing")
+    return OpenVinoNetwork(xml, weights, sha256, stated, names, sides, version == PIXELS)

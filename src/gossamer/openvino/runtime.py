@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gossamer.errors import InputError, MissingPackageError
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, rule_error
 from gossamer.modelfile.stated import wrong_outputs
+from gossamer.openvino.integers import REMARK, exact_settings
 from gossamer.openvino.metadata import openvino_error, read_network
 from gossamer.predictions.head import Raw, raw_of
 
@@ -23,7 +24,10 @@ TELEMETRY = "openvino_telemetry"
 
 
 class OpenVino:
-    """A model compiled by OpenVINO in float32. Safe to call from several threads; they take turns."""
+    """A model compiled by OpenVINO in float32, or a QDQ file in int8. Safe to call from several threads; they take turns.
+
+    remark: what `exact_settings` changed, or "".
+    """
 
     def __init__(self, file: ModelFile, threads: int = 0) -> None:
         """`threads` 0 leaves the number to OpenVINO. Raises MissingPackageError, ModelFileError (rule 8)."""
@@ -32,7 +36,10 @@ class OpenVino:
         self.outputs = file.outputs
         try:
             core = openvino.Core()
-            self.compiled: Any = core.compile_model(core.read_model(io.BytesIO(file.data)), "CPU", _settings(threads))
+            model = core.read_model(io.BytesIO(file.data))
+            exact = exact_settings(openvino, model)
+            self.remark = REMARK if exact else ""
+            self.compiled: Any = core.compile_model(model, "CPU", _settings(threads) | exact)
             self.ports = [self.compiled.output(name) for name in file.outputs]
         except Exception as error:  # RuntimeError, or what its C++ side throws
             raise rule_error(8, f"{file.path}: OpenVINO {self.version}: {reason(error)}") from error
@@ -76,10 +83,10 @@ class OpenVino:
 
 
 class OpenVinoFile:
-    """An IR that gossamer wrote, compiled in float32. Safe to call from several threads; they take turns.
+    """An IR that gossamer wrote, compiled in float32, or in int8 as it says. Safe to call from several threads; they take turns.
 
-    input_shape: (None, C, H, W), or what the ONNX file had in its place. metadata: of the model file that it was made from, or None.
-    sha256: of both files.
+    input_shape: (None, C, H, W), or what the ONNX file had in its place; (None, H, W, C) of `pixels`, uint8. metadata: of the model file that it was made from, or None.
+    sha256: of both files. remark: what `exact_settings` changed, or "".
     """
 
     def __init__(self, path: str | os.PathLike[str], threads: int = 0) -> None:
@@ -89,7 +96,8 @@ class OpenVinoFile:
         self.version = str(openvino.__version__).split("-")[0]
         self.outputs, self._shapes, self.sha256 = network.outputs, network.shapes, network.sha256
         self.metadata: ModelMetadata | None = network.stated.metadata
-        self.input_shape: tuple[Any, ...] = (None, *network.stated.input)
+        self.pixels, sides = network.pixels, network.stated.input
+        self.input_shape: tuple[Any, ...] = (None, *sides[1:], sides[0]) if self.pixels else (None, *sides)
         if self.metadata is not None and (wrong := wrong_outputs(self.outputs, self._shapes, self.metadata)):
             raise openvino_error(6, f"{self.path}: {wrong}")
         # the bytes that were checked, not what may have replaced them since; OpenVINO keeps no copy of the weights
@@ -97,19 +105,21 @@ class OpenVinoFile:
         try:
             core = openvino.Core()
             model = core.read_model(network.xml, openvino.Tensor(self._weights, shared_memory=True))
-            self._compiled: Any = core.compile_model(model, "CPU", _settings(threads))
+            exact = exact_settings(openvino, model)
+            self.remark = REMARK if exact else ""
+            self._compiled: Any = core.compile_model(model, "CPU", _settings(threads) | exact)
             self._ports = [self._compiled.output(name) for name in self.outputs]
             self._request: Any = self._compiled.create_infer_request()
         except Exception as error:  # RuntimeError, or what its C++ side throws
             raise openvino_error(6, f"{self.path}: OpenVINO {self.version}: {reason(error)}") from error
         self._lock = threading.Lock()
 
-    def __call__(self, batch: NDArray[np.float32]) -> Raw:
-        """batch (N, C, H, W) -> (N, ...), by name where there are several. Raises InputError, ModelFileError (rule 6)."""
-        expected = self.input_shape[1:]
-        if batch.dtype != np.float32 or batch.shape[1:] != expected:
+    def __call__(self, batch: NDArray[Any]) -> Raw:
+        """batch (N, C, H, W), or uint8 (N, H, W, C) -> (N, ...), by name where there are several. Raises InputError, ModelFileError (rule 6)."""
+        expected, kind = self.input_shape[1:], np.dtype(np.uint8 if self.pixels else np.float32)
+        if batch.dtype != kind or batch.shape[1:] != expected:
             raise InputError(
-                f"{self.path}: an input of {batch.dtype} {batch.shape}", f"float32 (any, {expected})", "convert"
+                f"{self.path}: an input of {batch.dtype} {batch.shape}", f"{kind} (any, {expected})", "convert"
             )
         try:
             with self._lock:

@@ -33,6 +33,8 @@ class Model:
     path: the file; kind: which of `gossamer.targets` it is. metadata: None for a plain ONNX file, or one of another kind that was
     made from it. runtime_name, runtime_version: what runs it. why: one line saying why that runtime. input_shape: (N, C, H, W) with None or a name where it is free, () where
     there are several inputs. input_shapes: of each input by its name.
+    pixels: the file has the preprocessing inside, so that `run` takes uint8 (N, H, W, C), as `input_shape` then is. remark: what the
+    runtime does otherwise than its usual way, or "".
     """
 
     def __init__(
@@ -53,6 +55,9 @@ class Model:
         self.input_shapes = input_shapes or {"": input_shape}
         self.runtime_name, self.runtime_version, self.why = runtime_name, runtime.version, why
         self._runtime, self.kind = runtime, kind
+        self.pixels: bool = getattr(runtime, "pixels", False)
+        self.remark: str = getattr(runtime, "remark", "")
+        self.why += f"; {self.remark}" if self.remark else ""
 
     def __repr__(self) -> str:
         plain = "plain ONNX" if self.kind == "model file" else f"{self.kind} without metadata"
@@ -67,8 +72,16 @@ class Model:
             self._sha256 = self._sha256()
         return self._sha256
 
+    def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """What `run` takes for pixels uint8 (N, H, W, C): normalised, or themselves where the file has that inside.
+
+        Raises ModelFileError for a file without metadata, ImageError.
+        """
+        preprocess = self.need_metadata().preprocess
+        return pixels if self.pixels else preprocess.normalise(pixels)
+
     def run(self, batch: Batch) -> Raw:
-        """Outputs float32 (N, ...) of a normalised batch float32 (N, C, H, W): an array, or several by their names.
+        """Outputs float32 (N, ...) of a normalised batch float32 (N, C, H, W), or of `pixels`: an array, or several by their names.
 
         A network of several inputs takes an array for each by its name.
         Raises InputError for another type or shape, ModelFileError where the runtime gives up.
@@ -91,15 +104,14 @@ class Model:
         assert isinstance(self._runtime, SeveralInputs), "others were refused as the file was opened"
         return self._runtime.run_inputs(arrays)
 
-    def _checked(self, name: str, array: Any, expected: Shape) -> NDArray[np.float32]:
-        fits = (
-            isinstance(array, np.ndarray) and array.dtype == np.float32 and array.ndim == len(expected) and array.size
-        )
+    def _checked(self, name: str, array: Any, expected: Shape) -> NDArray[Any]:
+        kind = np.dtype(np.uint8 if self.pixels else np.float32)
+        fits = isinstance(array, np.ndarray) and array.dtype == kind and array.ndim == len(expected) and array.size
         if not fits or any(isinstance(side, int) and side != actual for side, actual in zip(expected, array.shape)):
             actual = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             wanted = ", ".join(str(side) if isinstance(side, int) else "any" for side in expected)
             what = f"{self.path}: an input{name} of {actual}"
-            raise InputError(what, f"a float32 array ({wanted})", "convert the input")
+            raise InputError(what, f"a {kind} array ({wanted})", "convert the input")
         return np.ascontiguousarray(array)
 
     @overload
@@ -166,7 +178,7 @@ class Model:
         """
         metadata = self.need_metadata()
         limits.check(metadata.heads)
-        raw = self.run(metadata.preprocess.normalise(np.stack([pixels for _, pixels, _ in images])))
+        raw = self.run(self.prepare(np.stack([pixels for _, pixels, _ in images])))
         return [
             postprocess(metadata.heads, image_outputs(raw, index), place, name, top, limits)
             for index, (name, _, place) in enumerate(images)

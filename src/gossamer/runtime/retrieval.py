@@ -43,8 +43,11 @@ class EmbeddingModel(Protocol):
     def need_metadata(self) -> ModelMetadata:
         """The metadata. Raises ModelFileError for a plain ONNX file."""
 
-    def run(self, batch: NDArray[np.float32]) -> Raw:
-        """Embeddings float32 (N, D) of a normalised batch float32 (N, C, H, W)."""
+    def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """What `run` takes for pixels (N, H, W, C)."""
+
+    def run(self, batch: NDArray[Any]) -> Raw:
+        """Embeddings float32 (N, D) of what `prepare` makes."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -193,7 +196,7 @@ def _run(
     pixels = [item for _, item in part if not isinstance(item, str)]
     outputs = np.zeros((0, 1), np.float32)
     if pixels:
-        outputs = metadata.heads[0].of(model.run(metadata.preprocess.normalise(np.stack(pixels))))["embedding"]
+        outputs = metadata.heads[0].of(model.run(model.prepare(np.stack(pixels))))["embedding"]
     good = iter(zip(outputs, directed(outputs).tolist()))
     for file, item in part:
         if isinstance(item, str):

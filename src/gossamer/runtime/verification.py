@@ -147,7 +147,7 @@ def verify_model(model: Model) -> VerificationResult:
 
 def _check_outputs(model: Model, metadata: ModelMetadata) -> tuple[OutputCheck, ...]:
     actual = flattened(
-        model.run(metadata.preprocess.normalise(np.stack([check.pixels for check in metadata.checks]))),
+        model.run(model.prepare(np.stack([check.pixels for check in metadata.checks]))),
         metadata.checked,
     )
     classes = metadata.heads[0].kind == "classify" and len(metadata.heads) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ def evaluate(
     *,
     batch: int = 64,
     cache: Cache | None = None,
+    prepare: Callable[[NDArray[np.uint8]], NDArray[Any]] | None = None,
     rank: int = 0,
     world: int = 1,
     max_unreadable: float = 1.0,
@@ -39,7 +41,7 @@ def evaluate(
 ) -> Scorer:
     """Run `forward` over the images of `source`, each preprocessed as in deployment, and add the outputs to `scorer`.
 
-    Process `rank` of `world` takes every world-th image. Raises DataError where no image can be read, or more than
+    prepare: makes of pixels what `forward` takes, where that is not `preprocess.normalise`. Process `rank` of `world` takes every world-th image. Raises DataError where no image can be read, or more than
     the fraction `max_unreadable` cannot.
     """
     order = np.arange(rank, len(source), world)
@@ -56,7 +58,7 @@ def evaluate(
         targets, places = part.targets, [Placement(*preprocess.size, 1, 1)] * len(names)
         if source.targets is not None:
             targets, places = [one for one, _ in targets], [place for _, place in targets]
-        scorer.add(names, forward(preprocess.normalise(part.pixels)), targets, places)
+        scorer.add(names, forward((prepare or preprocess.normalise)(part.pixels)), targets, places)
         count += len(names)
     if not count and world == 1:
         raise DataError(

@@ -78,7 +78,7 @@ def evaluate_target(
         source = source_of(metadata.heads, data, ignore_index, split)
         forward, preprocess, scorer = model.run, metadata.preprocess, scorer_of(metadata.heads)
     _say(source.notes, progress, notes)
-    return evaluate(forward, source, preprocess, scorer, batch=batch, progress=progress).scores()
+    return evaluate(forward, source, preprocess, scorer, batch=batch, prepare=model.prepare, progress=progress).scores()
 
 
 def _say(lines: list[str], progress: Progress, notes: list[str] | None) -> None:
