@@ -217,7 +217,10 @@ def _rare_class(evidence: Evidence) -> Finding | None:
         val = evidence.per_class("val") or []
         rare = sum(n for n, count in zip(val, counts, strict=False) if count and RARE * count <= max(present))
         share = rare / sum(val) if sum(val) else 0.0
-        knows = accuracy >= (1 - share) / 2 or (share >= MOST_RARE and not _at_chance(evidence))
+        # with few steps it may know no more than which classes are frequent: that alone makes the validation loss worse than guessing's
+        chance = evidence.chance_loss
+        frequent = evidence.last("loss") <= NOTHING_LEARNT * chance and evidence.last("val_loss") >= chance
+        knows = accuracy >= (1 - share) / 2 or (share >= MOST_RARE and (frequent or not _at_chance(evidence)))
         if not (share >= MANY_RARE and 1 - accuracy >= share / 2 and knows):
             return None
         scores += f", {share:.1%} of the validation images are of such classes"
