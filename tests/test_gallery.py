@@ -216,6 +216,9 @@ class Colours:
         heads = (OutputHead(self.task, ("a", "b") if self.task == "classify" else ()),)
         return SimpleNamespace(heads=heads, preprocess=Preprocess(size=(8, 8)))
 
+    def prepare(self, pixels: np.ndarray) -> np.ndarray:
+        return Preprocess(size=(8, 8)).normalise(pixels)
+
     def run(self, batch: np.ndarray) -> np.ndarray:
         self.batches.append(len(batch))
         mean = batch.mean((2, 3))

@@ -212,8 +212,9 @@ def _model_file(job: Json) -> Callable[[], Loaded]:
             raise InputError(f"{model.path}: an input of {len(model.input_shape)} axes", "(N, C, H, W)", "give another")
         size = model.metadata.preprocess.size if model.metadata else SIZE
         if model.pixels:
-            images = np.random.default_rng(0).integers(0, 256, (job["batch"], *model.input_shape[1:]), np.uint8)
             known = model.need_metadata().preprocess
+            shape = (job["batch"], *known.size, known.channels)
+            images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
             note = "uint8 images" + (f"; {model.remark}" if model.remark else "")
             return {note: lambda: lambda _: model.run(images)}, (known.channels, *known.size), model.runtime_version
         channels, height, width = (

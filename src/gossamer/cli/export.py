@@ -57,7 +57,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Any:
     if options.uint8:
         for one in names or [name]:
             check_uint8(one, True)
-    pixels = {"uint8": True} if options.uint8 else {}
+    pixels: dict[str, Any] = {"uint8": True} if options.uint8 else {}
     folder = importlib.import_module(FORMATS[name].module) if not names and FORMATS[name].folder else None
     if kind == "model file":
         given = [name for name in ("which", "licence") if getattr(options, name) != DEFAULTS[name]]

@@ -80,7 +80,7 @@ class Model:
         preprocess = self.need_metadata().preprocess
         return pixels if self.pixels else preprocess.normalise(pixels)
 
-    def run(self, batch: Batch) -> Raw:
+    def run(self, batch: Batch | NDArray[np.uint8]) -> Raw:
         """Outputs float32 (N, ...) of a normalised batch float32 (N, C, H, W), or of `pixels`: an array, or several by their names.
 
         A network of several inputs takes an array for each by its name.
@@ -90,7 +90,7 @@ class Model:
             return self._run_several(batch)
         return self._runtime(self._checked("", batch, self.input_shape))
 
-    def _run_several(self, batch: Batch) -> Raw:
+    def _run_several(self, batch: Any) -> Raw:
         names = list(self.input_shapes)
         if not isinstance(batch, Mapping) or set(batch) != set(names):
             given = f"inputs {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
