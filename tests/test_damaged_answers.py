@@ -14,14 +14,15 @@ import pytest
 from PIL import Image
 
 from gossamer.batch.folder import AnswerFolder
-from gossamer.batch.plan import scan
+from gossamer.batch.plan import identity, scan
 from gossamer.batch.status import batch_status
 from gossamer.errors import DataError, StorageError
 from tests.test_shrink import Work, shrunk, work  # noqa: F401 (a fixture)
 
 UNIT = [0, "files", ["photos/a.png", 5, 7]]
 RECORD = {
-    "unit": 0, "kind": "files", "key": "photos/a.png", "entries": 1, "fingerprint": "x", "model": "m", "images": 1,
+    "unit": 0, "kind": "files", "key": "photos/a.png", "entries": 1,
+    "fingerprint": identity(json.dumps(UNIT).encode())[1], "model": "m", "images": 1,
     "unreadable": 0, "repeated": 0, "damaged": "", "input_bytes": 5, "rows": "rows/000/000000.jsonl", "bytes": 3,
     "seconds": 1.0, "at": 5.0,
 }  # fmt: skip

@@ -81,12 +81,12 @@ def test_a_label_map_takes_the_order_of_other_classes() -> None:
 
 def test_the_first_training_mask_tells_of_which_set_they_are(tmp_path: Path) -> None:
     masks: Any = SimpleNamespace(root=tmp_path, paths=["a.png", "b_gtFine_labelTrainIds.png", "c.png"])
-    assert _label_map(masks, [1], None, None, (), None).classes == tuple(CITYSCAPES_NAMES)
-    assert _label_map(masks, [1, 0], 0, None, (), None).classes == tuple(CITYSCAPES_NAMES[1:])
-    assert _label_map(masks, [0, 1], None, 3, (), None).classes == ("0", "1", "2")
+    assert _label_map(masks, [1], None, None, (), None, []).classes == tuple(CITYSCAPES_NAMES)
+    assert _label_map(masks, [1, 0], 0, None, (), None, []).classes == tuple(CITYSCAPES_NAMES[1:])
+    assert _label_map(masks, [0, 1], None, 3, (), None, []).classes == ("0", "1", "2")
     given = label_map_of([("a", None), ("b", None)], None)
-    assert _label_map(masks, [2], None, None, (), given) is given
+    assert _label_map(masks, [2], None, None, (), given, []) is given
     (tmp_path / "classes.txt").write_text("sky\nroad\ncar\n")
-    assert _label_map(masks, [1], None, 3, ("car", "road", "sky"), given).classes == ("car", "road", "sky")
+    assert _label_map(masks, [1], None, 3, ("car", "road", "sky"), given, []).classes == ("car", "road", "sky")
     with pytest.raises(DataError, match="its classes file has 3 classes; allowed: num_classes 4"):
-        _label_map(masks, [1], None, 4, (), None)
+        _label_map(masks, [1], None, 4, (), None, [])

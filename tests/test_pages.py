@@ -293,7 +293,7 @@ def test_report_and_inspect_quote_the_latency_of_the_benchmark_with_what_it_is()
     inspection = dataclasses.replace(inspect("lenet5"), latency=BenchLatency(row.median, note))
     shown = "".join(check_alone(inspection_html(inspection)).text)
     assert figure.value in shown and note in shown
-    assert "latency       0.5 ms; median of one image" in layer_table(inspection)
+    assert "latency       0.500 ms; median of one image" in layer_table(inspection), "digits as of the report"
     assert quoted_latency([dataclasses_latency(median=math.inf), dataclasses_latency(median=math.nan)]) is None
 
 
