@@ -226,7 +226,7 @@ def test_rounds_take_turns_and_go_on_without_one_that_fails() -> None:
     log: list[str] = []
     candidates = [measure._Candidate(Measurement(name, "torch", 1, 4), {}, Turns(name, log)) for name in "abc"]  # type: ignore[arg-type]
     for candidate in candidates:
-        candidate.opened = {"input": [1, 2]}
+        candidate.opened = {"input": [1, 2], "inputs": []}
     measure._measure(candidates, 0.0, 3, measure.SILENT)
     assert log == ["a", "b", "c", "c", "b", "closed b", "a", "a", "c"]
     assert [c.finished().error for c in candidates] == ["", "b has ended", ""]
