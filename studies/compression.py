@@ -14,8 +14,6 @@ Writes compression.md and compression.csv.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +36,7 @@ from gossamer.shrink.recipe.latency import NATIVE, latencies
 from gossamer.shrink.recipe.paired import Outcome, drop_between, outcome
 from gossamer.training.loop import resume, train
 from gossamer.training.restore import LoadedRun, load_run, same_data
+from studies.rows import csv_text
 
 NETS = {"vgg11": 0.25, "resnet18": 0.25, "mobilenet_v2": 0.5}  # with their widths
 SHARE = 0.25  # of the minutes: a training that follows a step
@@ -194,15 +193,6 @@ def rows_of(net: str, width: float, data: str, folder: Path, minutes: float, pro
     return rows
 
 
-def csv_text(rows: Sequence[Row]) -> str:
-    """The rows as CSV."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def markdown(rows: Sequence[Row], minutes: float, images: int, load: float | None) -> str:
     """The page: how it was measured, the table, and which steps the images tell from the network."""
     busy = (
@@ -256,7 +246,7 @@ def main(arguments: Sequence[str] | None = None, progress: Progress = SILENT) ->
         rows += rows_of(net, NETS[net], options.data, Path(options.folder), options.minutes, progress)
         load = max(filter(None, (load, machine.busy_load(1))), default=None)
         images = len(same_data(Run.open(Path(options.folder) / net / "network")).val)
-        write_text(Path(options.out) / "compression.csv", csv_text(rows))
+        write_text(Path(options.out) / "compression.csv", csv_text(rows, COLUMNS))
         write_text(Path(options.out) / "compression.md", markdown(rows, options.minutes, images, load))
     return rows
 

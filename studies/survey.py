@@ -28,6 +28,7 @@ from gossamer.runtime import native
 from gossamer.selection.choices import NetworkChoice
 from gossamer.selection.counting import Builder
 from gossamer.selection.timing import NATIVE, NetworkTimes
+from studies.rows import csv_text
 
 LIGHT = 1_000_000_000  # multiply-adds of the heaviest network of the table
 PRECISIONS = ("float32", "bf16", "int8")
@@ -75,15 +76,6 @@ def known_rows(path: Path, about: str) -> dict[str, Row]:
         return {}
     rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
     return {row["network"]: row for row in rows if tuple(row) == COLUMNS and row["machine"] == about}
-
-
-def csv_text(rows: Sequence[Row]) -> str:
-    """The rows as CSV."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -139,7 +131,7 @@ def survey(
         rows[name] = row_of(name, rounds, precisions, about)
         say(f"{name}: " + ", ".join(f"{one} {rows[name]['ms_' + one]}" for one in PRECISIONS))
         ordered = [rows[one] for one in sorted(rows)]
-        write_text(path, csv_text(ordered))
+        write_text(path, csv_text(ordered, COLUMNS))
         write_text(folder / "survey.md", markdown(ordered))
     return list(rows.values())
 

@@ -115,7 +115,7 @@ def test_runs_and_files_of_all_tasks_are_compared_without_ranking_them(
         assert file["score"] == pytest.approx(run["score"], abs=1e-4 if task == "segment" else 1e-6)
         assert run["front"] is file["front"] is None
         again = json.loads(ran(capsys, "compare", home / task, home / f"{task}.onnx", "--no-measure", "--json"))
-        assert True in [one["front"] for one in again["candidates"]], "a run and its file are of the same data"
+        assert any(one["front"] is True for one in again["candidates"]), "a run and its file are of the same data"
     text = ran(capsys, "compare", *targets[:2], "--no-measure")
     assert "the scores differ (mAP@0.5, mIoU)" in text and "* nothing here" not in text
 
