@@ -69,6 +69,7 @@ def forking(progress: Progress = SILENT) -> dict[str, Any]:
 
 
 def waiting(progress: Progress = SILENT) -> dict[str, Any]:
-    """A step that takes a minute."""
+    """A step that says so and takes a minute."""
+    progress.say("a minute")
     time.sleep(60)
     return {}

@@ -243,8 +243,14 @@ def test_no_more_is_prepared_ahead_than_the_setting(source: Source) -> None:
 
 
 def test_ctrl_c_reaches_a_caller_who_waits(source: Source) -> None:
+    sent = threading.Event()
+
     class Slow(Batches):
         def load(self, step: int, halted: Callable[[], bool]) -> Batch:
+            if not sent.is_set():  # by what is waited for, not by a clock that may ring outside of the block
+                sent.set()
+                time.sleep(0.1)
+                os.kill(os.getpid(), signal.SIGINT)
             while not halted():
                 time.sleep(0.01)
             return super().load(step, halted)
@@ -252,11 +258,8 @@ def test_ctrl_c_reaches_a_caller_who_waits(source: Source) -> None:
     # a shell starts what runs in its background with Ctrl-C ignored
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
         with pytest.raises(KeyboardInterrupt):
             list(prefetch(Slow(source, TRAIN, source.order(0, 0), 4)))
-        timer.join()
     finally:
         signal.signal(signal.SIGINT, before)
     assert not gossamer_threads()
