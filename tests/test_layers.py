@@ -153,6 +153,14 @@ def test_importing_the_deployment_half_loads_no_torch(name: str) -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_a_model_file_is_exported_without_torch() -> None:
+    rooms = ", ".join(
+        f"gossamer.export.{name}" for name in ("several", "litert", "ncnn", "openvino", "executorch", "c")
+    )
+    code = f"import sys, {rooms}; print('torch' in sys.modules)"  # it takes longer than the export
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
 def test_public_names_are_these() -> None:
     assert set(gossamer.__all__) == {
         "__version__",

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from gossamer.export import onnx
 from gossamer.export.checked import verify_as_file
 from gossamer.export.converted import ConvertedModel
 from gossamer.host.progress import Progress
@@ -24,6 +23,8 @@ TOLERANCE = 0.01  # of the largest output of an int8 file: other processors roun
 def convert(folder: str | Path, which: str, licence: str, images_limit: int, progress: Progress) -> ConvertedModel:
     """The LiteRT file of a run. Raises what `gossamer.export.onnx.convert` and `from_file` raise."""
     LiteRtFile.import_package()  # before the work
+    from gossamer.export import onnx  # torch, which a model file does without
+
     converted = onnx.convert(folder, which, licence, images_limit, progress)
     progress.say("writing LiteRT")
     return dataclasses.replace(converted, data=from_file(parse_model_file(converted.data, str(folder))))

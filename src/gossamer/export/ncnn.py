@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from gossamer.export import onnx
 from gossamer.export.checked import verify_as_file
 from gossamer.export.converted import ConvertedModel, FileContents
 from gossamer.host.progress import Progress
@@ -20,6 +19,8 @@ from gossamer.runtime.verification import VerificationResult
 def convert(folder: str | Path, which: str, licence: str, images_limit: int, progress: Progress) -> ConvertedModel:
     """The ncnn files of a run. Raises what `gossamer.export.onnx.convert` and `from_file` raise."""
     NcnnFile.import_package()  # before the work
+    from gossamer.export import onnx  # torch, which a model file does without
+
     converted = onnx.convert(folder, which, licence, images_limit, progress)
     progress.say("writing ncnn")
     contents = from_file(parse_model_file(converted.data, str(folder)))

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from gossamer.export import onnx
 from gossamer.export.checked import verify_as_file
 from gossamer.export.converted import ConvertedModel, FileContents
 from gossamer.host.progress import Progress
@@ -23,6 +22,8 @@ def convert(
 ) -> ConvertedModel:
     """The IR of a run. uint8: of uint8 images. Raises what `gossamer.export.onnx.convert` and `from_file` raise."""
     OpenVino.import_package()  # before the work
+    from gossamer.export import onnx  # torch, which a model file does without
+
     converted = onnx.convert(folder, which, licence, images_limit, progress)
     progress.say("writing OpenVINO")
     contents = from_file(parse_model_file(converted.data, str(folder)), uint8)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import SettingsError, UnknownNameError
-from gossamer.export import formats, onnx
+from gossamer.export import formats
 from gossamer.export.c import check_folder
 from gossamer.export.converted import ConvertedModel, FileContents
 from gossamer.export.formats import FOLDER, IMAGES_LIMIT, Exported, ExportedFile
@@ -86,6 +86,8 @@ def export_run(
     for name in names:
         formats.check_uint8(name, uint8)
         formats.check_installed(name)
+    from gossamer.export import onnx  # torch, which a model file does without
+
     model = onnx.convert(folder, which, licence, images_limit, progress)
     file = parse_model_file(model.data, str(folder))
     made: list[tuple[str, FileContents, Exported]] = []
