@@ -2,12 +2,13 @@
 
 The weights are fresh, but the batch norms hold the statistics of the images, so that activations have the ranges of a
 trained network; without that, what a precision costs in accuracy could not be seen. Images are artificial: coarse and
-fine noise, no two of the same brightness and contrast.
+fine noise, no two of the same brightness and contrast. `python forms.py FORM FOLDER NETWORK` makes one form.
 """
 
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,16 @@ def weights(folder: Path, network: str, batch: int) -> dict[str, Any]:
     return {"macs": cost(model, (1, *shape)).macs, "input": shape}
 
 
+def exact(folder: Path, network: str, batch: int) -> None:
+    """The outputs of the same weights computed in float64: what outputs in float32 are rounded from."""
+    import torch
+
+    model, _ = module(folder, network)
+    checks: Images = np.load(folder / "checks.npy")
+    with torch.no_grad():
+        np.save(folder / "exact.npy", model.double()(torch.from_numpy(checks).double()).numpy())
+
+
 def onnx(folder: Path, network: str, batch: int) -> None:
     """The file as `gossamer export` writes it: float32, batch norms folded, the batch free."""
     from gossamer.export.convert import to_onnx
@@ -121,16 +132,35 @@ def qdq(folder: Path, network: str, batch: int) -> None:
 
 def ncnn(folder: Path, network: str, batch: int) -> None:
     """ncnn.param and ncnn.bin by pnnx, in float32; ncnn takes one image per call."""
-    import pnnx
-    import torch
+    pnnx_files(folder, network, "ncnn", "fp16=0")
 
-    model, shape = module(folder, network)
-    torch.jit.trace(model, torch.zeros(1, *shape)).save(folder / "traced.pt")
+
+def ncnn_default(folder: Path, network: str, batch: int) -> None:
+    """The same where pnnx is told nothing of precision: its weights are in float16."""
+    pnnx_files(folder, network, "ncnn_default")
+
+
+def ncnn_of_onnx(folder: Path, network: str, batch: int) -> None:
+    """The same as `ncnn` from the ONNX file."""
+    (folder / "given.onnx").write_bytes((folder / "onnx").read_bytes())  # pnnx goes by the name
+    pnnx_files(folder, network, "ncnn_of_onnx", "fp16=0", source="given.onnx")
+
+
+def pnnx_files(folder: Path, network: str, name: str, *words: str, source: str = "") -> None:
+    """NAME.param and NAME.bin from a file in the folder, or else from the traced module."""
+    import pnnx
+
+    if not source:
+        import torch
+
+        source = f"{name}.pt"
+        with torch.no_grad():  # with gradients a network may take other operators
+            torch.jit.trace(module(folder, network)[0], torch.zeros(1, *shape_of(folder))).save(folder / source)
     program = Path(pnnx.EXEC_PATH)
     program.chmod(program.stat().st_mode | 0o111)  # wheels unpacked with --target lose it
-    size = ",".join(map(str, (1, *shape)))
-    files = ("ncnnparam=ncnn.param", "ncnnbin=ncnn.bin", "ncnnpy=ncnn_example.py", "fp16=0")
-    command = [str(program), "traced.pt", f"inputshape=[{size}]", *files]
+    size = ",".join(map(str, (1, *shape_of(folder))))
+    files = (f"ncnnparam={name}.param", f"ncnnbin={name}.bin", f"ncnnpy={name}_example.py")
+    command = [str(program), source, f"inputshape=[{size}]", *files, *words]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -141,6 +171,16 @@ def litert(folder: Path, network: str, batch: int) -> None:
 
     model, shape = module(folder, network)
     litert_torch.convert(model, (torch.zeros(batch, *shape),)).export(str(folder / f"litert-{batch}"))
+
+
+def litert_last(folder: Path, network: str, batch: int) -> None:
+    """The same for images with the channels last, as LiteRT's own operators have them."""
+    import litert_torch
+    import torch
+
+    model, (channels, *sides) = module(folder, network)
+    last = litert_torch.to_channel_last_io(model, args=[0])
+    litert_torch.convert(last, (torch.zeros(batch, *sides, channels),)).export(str(folder / f"litert_last-{batch}"))
 
 
 def litert_int8(folder: Path, network: str, batch: int) -> None:
@@ -172,11 +212,19 @@ def mnn(folder: Path, network: str, batch: int) -> None:
 
 FORMS: dict[str, Callable[[Path, str, int], Any]] = {
     "weights": weights,
+    "exact": exact,
     "onnx": onnx,
     "qdq": qdq,
     "ncnn": ncnn,
+    "ncnn_default": ncnn_default,
+    "ncnn_of_onnx": ncnn_of_onnx,
     "litert": litert,
+    "litert_last": litert_last,
     "litert_int8": litert_int8,
     "mnn": mnn,
 }
-OF_ONE_BATCH = ("litert", "litert_int8")  # the others serve every batch
+OF_ONE_BATCH = ("litert", "litert_last", "litert_int8")  # the others serve every batch
+
+
+if __name__ == "__main__":
+    FORMS[sys.argv[1]](Path(sys.argv[2]), sys.argv[3], 1)
