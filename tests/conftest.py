@@ -26,10 +26,12 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("steady")
 
-# Tests beside each other share the cores: threads that wait for one another would spin on them. torch reads it when loaded.
+# Tests beside each other share the cores: threads that wait for one another would spin on them, ncnn's for seconds. torch and
+# ncnn read it when loaded.
 BESIDE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if BESIDE > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // BESIDE)))
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # A shell starts what it puts in the background with interrupts ignored, and every command that a test interrupts would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -285,7 +285,7 @@ def _compared(file: ModelFile, contents: FileContents, out: str, suffix: str) ->
     """The outputs of a written file beside those of its model file, and what ran that. Raises VerificationError."""
     reference = reference_model(file)
     with tempfile.TemporaryDirectory() as folder:
-        written = load(write_trial(folder, suffix, contents.data, contents.beside))
+        written = load(write_trial(folder, suffix, contents.data, contents.beside), threads=1)
     known = file.metadata
     if known is not None:
         batch = known.preprocess.normalise(np.stack([check.pixels for check in known.checks]))
