@@ -81,7 +81,7 @@ OLD = {
         "large-kernel",
         "fragmented",
         "expensive-activation",
-    }
+    },
 }
 
 
