@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -170,3 +171,24 @@ def test_every_format_of_several_files_has_names_that_do_not_meet() -> None:
         file = Path(file_name("flowers", name))
         names += [file.name, *(file.with_suffix(suffix).name for suffix in entry.beside)]
     assert len(set(names)) == len(names)
+
+
+INTERRUPTED = """
+import os, signal, sys
+from gossamer.runtime import load
+first = load(sys.argv[1], runtime="openvino")
+second = load(sys.argv[1], runtime="openvino")
+del first
+del second
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_after_two_networks_does_not_end_the_process() -> None:
+    """A core of OpenVINO for each left the process with a freed stack for its signal handlers."""
+    pytest.importorskip("openvino")
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, CLASSIFY], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

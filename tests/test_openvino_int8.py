@@ -25,6 +25,7 @@ from gossamer.shrink.scoring import int8_file
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
+from gossamer.openvino.core import core_of
 from gossamer.openvino.integers import REMARK, exact_settings, layers_in_int8, may_overflow, saturates
 from gossamer.openvino.metadata import read_network
 from gossamer.openvino.runtime import OpenVino, OpenVinoFile
@@ -42,7 +43,7 @@ def model_of(file: ModelFile) -> Any:
     """An ONNX file as OpenVINO's model."""
     import io
 
-    return OpenVino.import_package().Core().read_model(io.BytesIO(file.data))
+    return core_of(OpenVino.import_package()).read_model(io.BytesIO(file.data))
 
 
 def in_int8(name: str, bits: int) -> ModelFile:
@@ -75,7 +76,7 @@ def test_products_of_bytes_are_exact_on_every_processor(most: int, tmp_path: Pat
     wanted = open_model(file, "onnxruntime").run(image)  # told to be exact, which its default is not either
     assert isinstance(wanted, np.ndarray)
     scale = float(wanted.max())
-    own = openvino.Core().compile_model(model_of(file), "CPU", {})
+    own = core_of(openvino).compile_model(model_of(file), "CPU", {})
     off = float(np.abs(own([image])[own.output(0)] - wanted).max()) / scale
     assert (off > 0.1) == (most > 64 and saturates(openvino))
     export_file(path, tmp_path / "m.xml")
@@ -99,9 +100,9 @@ def test_weights_of_7_bits_run_in_int8(tmp_path: Path) -> None:
     openvino, file = OpenVino.import_package(), in_int8("classify", 7)
     xml, weights = openvino_files(file)
     numbers = np.frombuffer(weights, np.uint8).copy()  # which OpenVINO does not keep
-    model = openvino.Core().read_model(xml, openvino.Tensor(numbers, shared_memory=True))
+    model = core_of(openvino).read_model(xml, openvino.Tensor(numbers, shared_memory=True))
     assert exact_settings(openvino, model) == {}
-    inside, layers = layers_in_int8(openvino.Core().compile_model(model, "CPU", {}))
+    inside, layers = layers_in_int8(core_of(openvino).compile_model(model, "CPU", {}))
     assert inside == layers == sum(one.op in ("Conv", "Gemm") for one in file.graph.nodes)
     (tmp_path / "int8.onnx").write_bytes(file.data)
     result = export_file(tmp_path / "int8.onnx", tmp_path / "m.xml")
@@ -141,7 +142,7 @@ def test_a_file_takes_uint8_images(pixels: Path, capsys: pytest.CaptureFixture[s
     images = np.stack([check.pixels for check in metadata.checks])
     wanted = flattened(onnx.run(onnx.prepare(images)))
     openvino = OpenVino.import_package()
-    alone = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    alone = core_of(openvino).compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert alone.input(0).get_element_type() == openvino.Type.u8
     np.testing.assert_allclose(alone([images])[alone.output(0)], wanted, atol=1e-4)
     assert ours.pixels and ours.input_shape == (None, *images.shape[1:])

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from gossamer.openvino.core import core_of
+
 WIDEST = 64  # of a weight: two products of such with bytes of up to 255, added up, stay below 2**15
 EXACT = {"LP_TRANSFORMS_MODE": "NO"}  # int8 layers in float32, rounded where the file rounds
 REMARK = (
@@ -57,7 +59,7 @@ def saturates(openvino: ModuleType) -> bool:
     weights = ops.convert(ops.constant(np.full((channels, channels, 1, 1), weight, np.int8)), "f32")
     scaled = ops.multiply(weights, ops.constant(np.ones((channels, 1, 1, 1), np.float32)))
     layer = ops.convolution(rounded, scaled, [1, 1], [0, 0], [0, 0], [1, 1])
-    compiled = openvino.Core().compile_model(openvino.Model([layer], [image], "products"), "CPU", {})
+    compiled = core_of(openvino).compile_model(openvino.Model([layer], [image], "products"), "CPU", {})
     sums = compiled([np.full((1, channels, 4, 4), byte, np.float32)])[compiled.output(0)]
     return bool(np.abs(sums / (channels * byte * weight) - 1).max() > 1e-3)
 
@@ -66,7 +68,7 @@ def precision_notes(openvino: ModuleType, xml: bytes, weights: bytes) -> tuple[s
     """Of an IR in int8, how it is computed on this processor: a line for people. None of one in float32."""
     if b'type="FakeQuantize"' not in xml:
         return ()
-    core, numbers = openvino.Core(), np.frombuffer(weights, np.uint8).copy()
+    core, numbers = core_of(openvino), np.frombuffer(weights, np.uint8).copy()
     model = core.read_model(xml, openvino.Tensor(numbers, shared_memory=True))
     if exact_settings(openvino, model):
         return (f"{REMARK}; `gossamer quantize --weight-bits 7` writes files for such processors",)

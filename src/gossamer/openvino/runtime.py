@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gossamer.errors import InputError, MissingPackageError
 from gossamer.modelfile.metadata import ModelFile, ModelMetadata, rule_error
 from gossamer.modelfile.stated import wrong_outputs
+from gossamer.openvino.core import core_of
 from gossamer.openvino.integers import REMARK, exact_settings
 from gossamer.openvino.metadata import openvino_error, read_network
 from gossamer.predictions.head import Raw, raw_of
@@ -35,7 +36,7 @@ class OpenVino:
         self.path, self.version = file.path, str(openvino.__version__).split("-")[0]
         self.outputs = file.outputs
         try:
-            core = openvino.Core()
+            core = core_of(openvino)
             model = core.read_model(io.BytesIO(file.data))
             exact = exact_settings(openvino, model)
             self.remark = REMARK if exact else ""
@@ -103,7 +104,7 @@ class OpenVinoFile:
         # the bytes that were checked, not what may have replaced them since; OpenVINO keeps no copy of the weights
         self._weights = np.frombuffer(network.weights, np.uint8).copy()  # which it asks to be writable
         try:
-            core = openvino.Core()
+            core = core_of(openvino)
             model = core.read_model(network.xml, openvino.Tensor(self._weights, shared_memory=True))
             exact = exact_settings(openvino, model)
             self.remark = REMARK if exact else ""

@@ -13,6 +13,7 @@ from gossamer.errors import InputError
 from gossamer.images.preprocess import Preprocess
 from gossamer.modelfile.metadata import ModelFile
 from gossamer.modelfile.openvino import SUFFIX, WEIGHTS
+from gossamer.openvino.core import core_of
 from gossamer.openvino.metadata import BLANK, ENTRY, PIXELS, VERSION, digest
 from gossamer.openvino.runtime import OpenVino, reason
 
@@ -30,7 +31,7 @@ def openvino_files(file: ModelFile, uint8: bool = False) -> tuple[bytes, bytes]:
     name = f"OpenVINO {str(openvino.__version__).split('-')[0]}"
     do = "export to another format, or take that layer out of the network"
     try:
-        model: Any = openvino.Core().read_model(io.BytesIO(file.data))
+        model: Any = core_of(openvino).read_model(io.BytesIO(file.data))
         results = [model.output(one).get_node() for one in file.outputs]
         cut: Any = openvino.Model(results, model.get_parameters(), "gossamer")
         shapes = [_sides(one.get_output_partial_shape(0)) for one in results]

@@ -1,0 +1,18 @@
+"""The one `openvino.Core` of a process."""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+from typing import Any
+
+
+@functools.cache
+def core_of(openvino: ModuleType) -> Any:
+    """The `openvino.Core` of this process, made at the first call and kept until it ends.
+
+    Each core's CPU plugin gives the thread that loads it a stack for signal handlers, and puts that of the core before back when it
+    goes. Where that one has gone first, the stack is memory that was freed, and the next signal, such as Ctrl-C, ends
+    the process by a segmentation fault (OpenVINO 2026.4).
+    """
+    return openvino.Core()
