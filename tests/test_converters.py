@@ -115,6 +115,35 @@ def test_our_files_are_made_compared_and_timed_once(
     assert "| lenet5 | gossamer |" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("form", "package"), [("litert", "ai_edge_litert"), ("ncnn", "ncnn")])
+def test_the_mean_of_a_large_map_loses_less_than_one_sum_of_all_its_places(
+    form: str, package: str, tmp_path: Path
+) -> None:
+    for name in ("onnx", package):
+        pytest.importorskip(name)
+    from gossamer import runtime
+    from tests.onnxcases import node, save
+
+    mean = save(tmp_path / "mean.onnx", [node("GlobalAveragePool", ["x"], ["y"])], {}, ("N", 16, 64, 64))
+    images = np.random.default_rng(0).uniform(1, 2, (2, 16, 64, 64)).astype(np.float32)
+    exact = images.astype(np.float64).mean((2, 3), keepdims=True)
+    outputs = np.asarray(runtime.load(mean, runtime=form, threads=1).run(images), np.float64)
+    assert np.abs(outputs / exact - 1).max() < 16 * 2.0**-24  # one sum: 39
+
+
+def test_a_hard_sigmoid_behind_a_layer_adds_nothing_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("flatbuffers")
+    from gossamer.compile.lower import lower
+    from gossamer.litert.write import ProgramWriter
+    from gossamer.modelfile.metadata import read_model_file
+    from tests.onnxcases import CONV, node, save
+
+    gate = node("HardSigmoid", ["a"], ["y"], alpha=1 / 6, beta=0.5)
+    file = read_model_file(save(tmp_path / "gate.onnx", [*CONV, gate]))
+    assert [name for name, _ in ProgramWriter(lower(file.graph)).graph.codes] == ["CONV_2D", "MUL"]
+
+
 def fake_onnx2c(place: Path, factor: int) -> Path:
     """A program that writes the source of a network which multiplies its input."""
     lines = f"for (i = 0; i < 32; i++) ((float *)to)[i] = {factor} * ((const float *)from)[i];"

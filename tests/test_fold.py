@@ -72,3 +72,13 @@ def test_networks_compute_the_same(net: str, folds: int) -> None:
     with torch.no_grad():
         got, wanted = model(images), plain(images)
     assert float((got - wanted).abs().max() / wanted.abs().max()) < 1e-5
+
+
+def test_folded_weights_are_rounded_once() -> None:
+    torch.manual_seed(0)
+    model = randomised(Line("nothing")).eval()
+    conv, norm = copy.deepcopy(model.conv).double(), copy.deepcopy(model.norm).double()
+    factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    fold_norms(model, (1, 3, 8, 8))
+    assert torch.equal(model.conv.weight, (conv.weight * factor[:, None, None, None]).float())
+    assert torch.equal(model.conv.bias, ((conv.bias - norm.running_mean) * factor + norm.bias).float())

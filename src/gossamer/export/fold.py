@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -29,7 +31,9 @@ def fold_norms(model: nn.Module, shape: tuple[int, int, int, int]) -> int:
         layer, norm = modules[before.module], modules[node.module]
         if not isinstance(layer, nn.Conv2d) or type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
             continue
-        _replace(model, before.module, fuse_conv_bn_eval(layer, norm))
+        # in float64, so that a weight is rounded once, not at each of three products
+        fused = fuse_conv_bn_eval(copy.deepcopy(layer).double(), copy.deepcopy(norm).double())
+        _replace(model, before.module, fused.to(layer.weight.dtype))
         _replace(model, node.module, nn.Identity())
         folded += 1
     return folded

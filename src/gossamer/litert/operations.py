@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -116,7 +117,13 @@ class Emitter:
         return weight.reshape(out.c, -1) if dense else weight
 
     def convolution(self, one: Operation, source: int, other: int) -> int:
-        value = self.values[one.input]
+        value, layer = self.values[one.input], one.weights[0]
+        if one.act == "hard_sigmoid" and other < 0 and layer and layer.type == "float32" and not one.rounding.sum[0]:
+            # relu6(x + 3) / 6: the addition goes into the bias
+            bias = (np.asarray(layer.bias, np.float64) + 3).astype(np.float32)
+            layers = [dataclasses.replace(layer, bias=bias)]
+            made = self.convolution(dataclasses.replace(one, act="relu6", weights=layers), source, -1)
+            return self.graph.add("MUL", [made, self.number(1 / 6)], self.shape(one.out), activation=0)
         # behind an addition, where there is one
         act, bound = (one.act, one.bound) if other < 0 else ("none", (0.0, 0.0))
         whole = one.kernel == (value.h, value.w) and one.groups == 1 and one.pads == (0, 0, 0, 0)
@@ -235,7 +242,12 @@ class Emitter:
         return shares.reshape(1, out.h, out.w, 1)
 
     def global_average(self, one: Operation, source: int, _: int) -> int:
-        made = self.graph.add("MEAN", [source, self.graph.row(1, 2)], self.shape(one.out), keep_dims=True)
+        """Of each row, then of those: sums of fewer numbers each lose less than a single one of all."""
+        value, graph, axes = self.values[one.input], self.graph, (1, 2)
+        if value.h > 1 and value.w > 1:
+            source = graph.add("MEAN", [source, graph.row(2)], (1, value.h, 1, value.c), keep_dims=True)
+            axes = (1,)
+        made = graph.add("MEAN", [source, graph.row(*axes)], self.shape(one.out), keep_dims=True)
         return self.activate(made, one.act, one.bound)
 
     # sums, products, layout

@@ -18,6 +18,7 @@ UNARY = {"exp": 7, "log": 8, "reciprocal": 15}  # of UnaryOp
 ABS = 0
 PLAIN = {"relu": "ReLU", "sigmoid": "Sigmoid", "tanh": "TanH", "silu": "Swish"}
 SIXTH = 1 / 6
+MOST_SUMMED = 64  # places of a map whose average is one sum: ncnn adds one after the other, in float32
 BY_CHANNELS, CHANNELS_LAST = 0, 1  # orders of PixelShuffle: of torch, and of TensorFlow
 
 
@@ -205,7 +206,24 @@ class Emitter:
         return shares
 
     def global_average(self, one: Operation, source: int, _: int) -> int:
-        made = self.graph.add("Pooling", [self.map(source)], self.shape(one.out)[:1], {0: 1, 4: 1})
+        """Of large maps that of each row, then of those: sums of fewer numbers each lose less than a single one of all."""
+        value, source = self.values[one.input], self.map(source)
+        if min(value.h, value.w) > 1 and value.h * value.w > MOST_SUMMED:
+            rows: dict[int, Number] = {
+                0: 1,
+                1: value.w,
+                11: 1,
+                2: value.w,
+                12: 1,
+                3: 0,
+                14: 0,
+                13: 0,
+                15: 0,
+                5: 1,
+                6: 0,
+            }
+            source = self.graph.add("Pooling", [source], (value.c, value.h, 1), rows)
+        made = self.graph.add("Pooling", [source], self.shape(one.out)[:1], {0: 1, 4: 1})
         return self.activate(one, made, one.act, one.bound)
 
     # sums, products, layout
