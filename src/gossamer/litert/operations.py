@@ -286,9 +286,14 @@ class Emitter:
         return self.activate(source, one.act, one.bound)
 
     def shuffle(self, one: Operation, source: int, _: int) -> int:
-        value, each = self.values[one.input], self.values[one.input].c // one.groups
-        apart = self.graph.reshape(source, (value.h * value.w, one.groups, each))
-        made = self.graph.reshape(self.graph.transpose(apart, (0, 2, 1)), self.shape(one.out))
+        """Channels to the front, apart and in their new order, and to the back again.
+
+        Two transpositions of long rows, which XNNPACK has kernels for, take less time than one of `groups` channels at a time.
+        """
+        value, graph, places = self.values[one.input], self.graph, self.values[one.input].h * self.values[one.input].w
+        apart = graph.reshape(source, (places, one.groups, value.c // one.groups))
+        rows = graph.reshape(graph.transpose(apart, (2, 1, 0)), (value.c, places))
+        made = graph.reshape(graph.transpose(rows, (1, 0)), self.shape(one.out))
         return self.activate(made, one.act, one.bound)
 
     def resize(self, one: Operation, source: int, _: int) -> int:
