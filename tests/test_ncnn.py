@@ -18,6 +18,7 @@ from gossamer.cli.main import main
 from gossamer.errors import InputError, ModelFileError
 from gossamer.export.formats import export_file
 from gossamer.modelfile.metadata import read_model_file
+from gossamer.ncnn.layers import check_layers
 from gossamer.ncnn.metadata import read_network
 from gossamer.ncnn.write import NcnnFiles, blob_names, metadata_bytes, ncnn_files
 from gossamer.targets import target_of
@@ -25,7 +26,7 @@ from gossamer.targets import target_of
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 from tests.hostile.make_ncnn import CASES as BROKEN
-from tests.onnxcases import CONV, INPUT, expected, node, noise, save, weight
+from tests.onnxcases import CONV, INPUT, expected, int64, node, noise, save, weight
 from tests.test_litert import CASES, RELU, one
 
 OLD = Path(__file__).parent / "compat" / "0.1"
@@ -255,6 +256,51 @@ def test_changed_layers_never_raise_another_error(made: Path, tmp_path: Path) ->
         except ModelFileError:
             refused += 1
     assert refused > 20
+
+
+def parted(tmp_path: Path, first: int, sizes: list[int]) -> str:
+    """The layers of a file whose map of 8 channels is cut apart; the ReLU of each part is an output."""
+    ends = np.cumsum([first, *sizes])
+    bounds = {
+        f"{name}{number}": int64(end)
+        for name, places in (("s", ends[:-1]), ("e", ends[1:]))
+        for number, end in enumerate(places)
+    }
+    nodes = [*CONV]
+    for number in range(len(sizes)):
+        nodes += [
+            node("Slice", ["a", f"s{number}", f"e{number}", "axes"], [f"p{number}"]),
+            node("Relu", [f"p{number}"], [f"y{number}"]),
+        ]
+    names = [f"y{number}" for number in range(len(sizes))]
+    path = save(tmp_path / "parted.onnx", nodes, {**bounds, "axes": int64(1)}, outputs=names)
+    images = noise(INPUT)
+    given = runtime.load(path, runtime="ncnn", threads=1).run(images)
+    for name, wanted in expected(path, images).items():
+        np.testing.assert_allclose(given[name], wanted, atol=1e-5)
+    return ncnn_files(read_model_file(path)).param.decode()
+
+
+def test_parts_of_all_channels_are_a_slice_and_others_are_cut_out(tmp_path: Path) -> None:
+    whole = parted(tmp_path, 0, [3, 5])
+    assert " -23300=2,3,5 1=0\n" in whole and "Crop" not in whole and "Split" not in whole
+    assert parted(tmp_path, 1, [3, 4]).count("Crop ") == 2, "the first channel is in none"
+
+
+@pytest.mark.parametrize(
+    "params", ["-23300=2,3,4 1=0", "-23300=2,3,6 1=0", "-23300=2,-233,-233 1=0", "-23300=2,8,0 1=0", "-23300=3,3,5 1=0",
+               "-23300=2,3,5 1=1", "-23300=2,3,5", "-23300=2,3,5 1=0 2=1", "0=2 1=0", "-23300= 1=0", "-23300=1,8 1=0", ""],
+)  # fmt: skip
+def test_a_slice_of_other_parts_than_all_channels_is_refused(params: str) -> None:
+    text = f"7767517\n3 4\nInput l0 0 1 x 0=2 1=2 2=8\nSlice s0 1 2 x a b{params and ' ' + params}\nConcat l1 2 1 a b y 0=0\n"
+    with pytest.raises(ValueError, match="line 4"):
+        check_layers(text, 0)
+
+
+def test_a_slice_of_all_channels_is_read() -> None:
+    text = "7767517\n3 4\nInput l0 0 1 x 0=2 1=2 2=8\nSlice s0 1 2 x a b -23300=2,3,5 1=0\nConcat l1 2 1 b a y 0=0\n"
+    shapes = check_layers(text, 0)
+    assert shapes["a"] == (3, 2, 2) and shapes["b"] == (5, 2, 2) and shapes["y"] == (8, 2, 2)
 
 
 def test_the_same_model_file_gives_the_same_bytes() -> None:

@@ -120,9 +120,9 @@ class Emitter:
         value, layer = self.values[one.input], one.weights[0]
         if one.act == "hard_sigmoid" and other < 0 and layer and layer.type == "float32" and not one.rounding.sum[0]:
             # relu6(x + 3) / 6: the addition goes into the bias
-            bias = (np.asarray(layer.bias, np.float64) + 3).astype(np.float32)
-            layers = [dataclasses.replace(layer, bias=bias)]
-            made = self.convolution(dataclasses.replace(one, act="relu6", weights=layers), source, -1)
+            shifted: Array = (np.asarray(layer.bias, np.float64) + 3).astype(np.float32)
+            gate = dataclasses.replace(one, act="relu6", weights=[dataclasses.replace(layer, bias=shifted)])
+            made = self.convolution(gate, source, -1)
             return self.graph.add("MUL", [made, self.number(1 / 6)], self.shape(one.out), activation=0)
         # behind an addition, where there is one
         act, bound = (one.act, one.bound) if other < 0 else ("none", (0.0, 0.0))
@@ -243,7 +243,8 @@ class Emitter:
 
     def global_average(self, one: Operation, source: int, _: int) -> int:
         """Of each row, then of those: sums of fewer numbers each lose less than a single one of all."""
-        value, graph, axes = self.values[one.input], self.graph, (1, 2)
+        value, graph = self.values[one.input], self.graph
+        axes: tuple[int, ...] = (1, 2)
         if value.h > 1 and value.w > 1:
             source = graph.add("MEAN", [source, graph.row(2)], (1, value.h, 1, value.c), keep_dims=True)
             axes = (1,)

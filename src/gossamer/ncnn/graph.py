@@ -99,7 +99,7 @@ class Graph:
     def encoded(self, outputs: Sequence[int]) -> tuple[str, bytes]:
         """The text of the .param file and the bytes of the .bin file.
 
-        A blob has one reader in ncnn: behind one that several read comes a Split.
+        A blob has one reader in ncnn: behind one that several read comes a Split, or a Slice where they part its channels.
         """
         uses: dict[int, int] = {}
         for blob in (*(one for layer in self.layers for one in layer.inputs), *outputs):
@@ -115,20 +115,52 @@ class Graph:
             taken[blob] = taken.get(blob, 0) + 1
             return f"b{blob}_{taken[blob]}"
 
-        lines, blobs = [], 0
+        lines: list[str] = []
+        blobs, sliced = 0, self._sliced(outputs)
+        inside = {part.out for parts in sliced.values() for part in parts}
+
+        def split(blob: int, name: str) -> int:
+            """The Split behind a blob, where there is one; the blobs so far."""
+            count = uses.get(blob, 0)
+            if count > 1 and blob not in sliced:
+                copies = [f"b{blob}_{number + 1}" for number in range(count)]
+                lines.append(" ".join(["Split", name, "1", str(count), written(blob), *copies]))
+            return 1 + (count if count > 1 and blob not in sliced else 0)
+
         for place, layer in enumerate(self.layers):
+            if layer.out in inside:
+                continue
             inputs = [read(blob) for blob in layer.inputs]
             params = [_param(key, value) for key, value in layer.params.items()]
             counts = [str(len(inputs)), "1"]
             lines.append(" ".join([layer.kind, f"l{place}", *counts, *inputs, written(layer.out), *params]))
-            count = uses.get(layer.out, 0)
-            blobs += 1
-            if count > 1:
-                copies = [f"b{layer.out}_{number + 1}" for number in range(count)]
-                lines.append(" ".join(["Split", f"s{place}", "1", str(count), written(layer.out), *copies]))
-                blobs += count
+            blobs += split(layer.out, f"s{place}")
+            if parts := sliced.get(layer.out, []):
+                names = [written(part.out) for part in parts]
+                params = [_param(0, [self.shapes[part.out][0] for part in parts]), _param(1, 0)]
+                lines.append(
+                    " ".join(["Slice", f"s{place}", "1", str(len(parts)), written(layer.out), *names, *params])
+                )
+                blobs += sum(split(part.out, f"s{place}_{number}") for number, part in enumerate(parts))
         text = "\n".join([MAGIC, f"{len(lines)} {blobs}", *lines, ""])
         return text, b"".join(part for layer in self.layers for part in layer.weights)
+
+    def _sliced(self, outputs: Sequence[int]) -> dict[int, list[Layer]]:
+        """Blobs that are read by Crops alone which part all of their channels, with these in order: a Slice does it at once."""
+        readers: dict[int, list[Layer]] = {}
+        for layer in self.layers:
+            for blob in layer.inputs:
+                readers.setdefault(blob, []).append(layer)
+        found = {}
+        for blob, layers in readers.items():
+            if len(layers) < 2 or blob in outputs or any(layer.kind != "Crop" for layer in layers):
+                continue
+            shape, parts = self.shapes[blob], sorted(layers, key=lambda layer: (layer.params[2], layer.out))
+            sizes = [self.shapes[part.out] for part in parts]
+            firsts = [sum(one[0] for one in sizes[:place]) for place in range(len(sizes) + 1)]
+            if [*(part.params[2] for part in parts), shape[0]] == firsts and all(one[1:] == shape[1:] for one in sizes):
+                found[blob] = parts
+        return found
 
 
 def floats(values: NDArray[np.float32]) -> bytes:

@@ -85,7 +85,7 @@ def _line(words: list[str], known: dict[str, Shape], taken: set[str]) -> int:
     if not 0 <= inputs <= len(words) or not 1 <= outputs <= len(words) or len(words) < 4 + inputs + outputs:
         raise ValueError("fewer blobs than it says")
     rule = LAYERS[kind]
-    if (inputs < 2 if rule.inputs < 0 else inputs != rule.inputs) or (outputs > 1 and kind != "Split"):
+    if (inputs < 2 if rule.inputs < 0 else inputs != rule.inputs) or (outputs > 1 and kind not in ("Split", "Slice")):
         raise ValueError(f"a layer {kind} of {counted(inputs, 'input')} and {counted(outputs, 'output')}")
     read = words[4 : 4 + inputs]
     for name in read:
@@ -95,10 +95,24 @@ def _line(words: list[str], known: dict[str, Shape], taken: set[str]) -> int:
     made = words[4 + inputs : 4 + inputs + outputs]
     if known.keys() & set(made) or len(set(made)) < len(made):
         raise ValueError(f"a layer {kind} that makes {made[0][:80]!r} again")
+    if kind == "Slice":
+        known.update(zip(made, _parts(words[4 + inputs + outputs :], known[read[0]], len(made)), strict=True))
+        return 0
     params = _params(words[4 + inputs + outputs :], rule.whole, rule.real)
     shape = made_shape(kind, params, [known[name] for name in read])
     known.update(dict.fromkeys(made, shape))
     return WEIGHTS[kind](params) if kind in WEIGHTS else 0
+
+
+def _parts(words: list[str], source: Shape, count: int) -> list[Shape]:
+    """The shapes of the parts of a Slice, which are all channels of the map that it reads."""
+    key, _, value = words[0].partition("=")
+    stated, *sizes = map(_whole, value.split(","))
+    if key != str(ARRAY) or words[1:] != ["1=0"] or not stated == len(sizes) == count or min(sizes) < 1:
+        raise ValueError(f"a Slice of the parameters {' '.join(words)[:60]!r}")
+    if len(source) != 3 or sum(sizes) != source[0]:
+        raise ValueError(f"a Slice of {sum(sizes)} channels from {source}")
+    return [(size, *source[1:]) for size in sizes]
 
 
 def _whole(word: str) -> int:

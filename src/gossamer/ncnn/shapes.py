@@ -179,6 +179,7 @@ LAYERS: dict[str, LayerRule] = {
     "Reshape": LayerRule(_reshape, 1, (0, 1, 2, 11)),
     "ShuffleChannel": LayerRule(_shuffle, 1, (0,)),
     "Sigmoid": LayerRule(_same, 1),
+    "Slice": LayerRule(_same, 1),  # of several shapes, which layers.py finds
     "Softmax": LayerRule(_softmax, 1, (0, 1)),
     "Split": LayerRule(_same, 1),
     "Swish": LayerRule(_same, 1),
