@@ -1,10 +1,10 @@
-"""Classifiers of the zoo in each export format beside ONNX Runtime: the largest difference, or why the format refuses them.
+"""Classifiers of the zoo, and model files, in each export format beside ONNX Runtime: the largest difference, or why the format refuses them.
 
-    PYTHONPATH=. python benchmarks/formats.py --rows rows.jsonl [NETWORK ...] [--formats native,litert,ncnn,openvino] [--limit 300]
+    PYTHONPATH=. python benchmarks/formats.py --rows rows.jsonl [NETWORK or FILE.onnx ...] [--formats native,litert,ncnn,openvino] [--limit 300]
 
 Weights and statistics are drawn (`tests/exports.py`), 2 images of noise, one thread, the smallest square input that the network takes.
-The difference is over the largest output. coreml: its structure is checked, since it runs on a Mac alone. Every network and format has a
-process of its own, which is ended after --limit seconds; what --rows has is not measured again. --table prints the rows alone.
+The difference is over the largest output. coreml: its structure is checked, since it runs on a Mac alone. Every network has a
+process of its own, which is ended where a format takes more than --limit seconds; what --rows has is not measured again. --table prints the rows alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 import multiprocessing
 import tempfile
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,12 @@ FORMATS = ("native", "litert", "ncnn", "openvino", "executorch", "coreml")
 
 
 def model_of(name: str, folder: Path) -> tuple[Path, int, int]:
-    """The ONNX file of a network, made where it is not there, its channels and the side of its input."""
+    """The ONNX file of a network, made where it is not there, its channels and the side of its input; a model file is its own."""
+    if name.endswith(".onnx"):
+        _, channels, side, _ = open_model(
+            parse_model_file(Path(name).read_bytes(), name), "onnxruntime", threads=1
+        ).input_shape
+        return Path(name), int(channels or 0), int(side or 0)
     channels = NETWORKS[name].input[0]
     there = sorted(folder.glob(f"{name}-*.onnx"))
     if there:
@@ -53,51 +59,59 @@ def model_of(name: str, folder: Path) -> tuple[Path, int, int]:
     return place, channels, side
 
 
-def measured(name: str, form: str, folder: Path) -> dict[str, Any]:
-    """A row: the difference of a network in a format, or the reason."""
+def measured(name: str, forms: list[str], folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a network, one after the other: the difference in a format, or the reason. ONNX Runtime answers once."""
     place, channels, side = model_of(name, folder)
-    row: dict[str, Any] = {"network": name, "side": side, "format": form}
     file = parse_model_file(place.read_bytes(), name)
-    try:
-        if form == "coreml":
-            from gossamer.coreml.write import write_package
-
-            with tempfile.TemporaryDirectory() as temporary:
-                written = write_package(file, Path(temporary) / "m.mlpackage")
-            return row | {"weights": written.structure.weights}
-        images = np.random.default_rng(1).standard_normal((2, channels, side, side)).astype(np.float32)
-        wanted, made = (flattened(open_model(file, one, threads=1).run(images)) for one in ("onnxruntime", form))
-    except GossamerError as error:
-        return row | {"refused": str(error).removeprefix(f"{name}: ")[:200]}
+    images = np.random.default_rng(1).standard_normal((2, channels, side, side)).astype(np.float32)
+    wanted = flattened(open_model(file, "onnxruntime", threads=1).run(images))
     scale = max(float(np.abs(wanted).max()), 1e-30)
-    return row | {"difference": float(np.abs(made.astype(np.float64) - wanted).max()) / scale}
+    for form in forms:
+        row: dict[str, Any] = {"network": name, "side": side, "format": form}
+        try:
+            if form == "coreml":
+                from gossamer.coreml.write import write_package
+
+                with tempfile.TemporaryDirectory() as temporary:
+                    written = write_package(file, Path(temporary) / "m.mlpackage")
+                row["weights"] = written.structure.weights
+            else:
+                made = flattened(open_model(file, form, threads=1).run(images))
+                row["difference"] = float(np.abs(made.astype(np.float64) - wanted).max()) / scale
+        except GossamerError as error:
+            row["refused"] = str(error).removeprefix(f"{name}: ")[:200]
+        except Exception as error:  # of any package: the others go on
+            row["error"] = f"{type(error).__name__}: {error}"[:200]
+        yield row
 
 
-def _child(name: str, form: str, folder: Path, pipe: Connection) -> None:
+def _child(name: str, forms: list[str], folder: Path, pipe: Connection) -> None:
     torch.set_num_threads(1)
-    try:
-        row = measured(name, form, folder)
-    except Exception as error:  # of any package: the others go on
-        row = {"network": name, "format": form, "error": f"{type(error).__name__}: {error}"[:200]}
-    pipe.send(row)
+    for row in measured(name, forms, folder):
+        pipe.send(row)
 
 
-def in_own_process(name: str, form: str, folder: Path, limit: float) -> dict[str, Any]:
-    """`measured` in a process that is ended after `limit` seconds."""
+def in_own_process(name: str, forms: list[str], folder: Path, limit: float) -> Iterator[dict[str, Any]]:
+    """`measured` in a process that is ended where a format takes more than `limit` seconds; the formats after it have the next one."""
     context = multiprocessing.get_context("fork")  # torch is imported once
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(name, form, folder, theirs))
-    process.start()
-    theirs.close()
-    row: dict[str, Any] = {"network": name, "format": form, "error": f"no result within {limit:.0f} s"}
-    try:
-        if ours.poll(limit):
-            row = ours.recv()
-    except EOFError:
-        row = {"network": name, "format": form, "error": "the process ended without a result"}
-    process.kill()
-    process.join()
-    return row
+    left = list(forms)
+    while left:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_child, args=(name, left, folder, theirs))
+        process.start()
+        theirs.close()
+        for form in list(left):
+            row: dict[str, Any] = {"network": name, "format": form}
+            try:
+                row = ours.recv() if ours.poll(limit) else row | {"error": f"no result within {limit:.0f} s"}
+            except EOFError:
+                row["error"] = "the process ended without a result"
+            left.remove(form)
+            yield row
+            if row.get("side") is None:
+                break
+        process.kill()
+        process.join()
 
 
 def cell(row: dict[str, Any] | None) -> str:
@@ -156,11 +170,10 @@ def main() -> None:
             folder = Path(options.models or temporary)
             folder.mkdir(parents=True, exist_ok=True)
             for name in options.networks or list_models():
-                for form in options.formats.split(","):
-                    if (name, form) in known:
-                        continue
-                    rows.append(in_own_process(name, form, folder, options.limit))
-                    file.write(json.dumps(rows[-1]) + "\n")
+                forms = [form for form in options.formats.split(",") if (name, form) not in known]
+                for row in in_own_process(name, forms, folder, options.limit):
+                    rows.append(row)
+                    file.write(json.dumps(row) + "\n")
                     file.flush()
     print(table(rows))
 

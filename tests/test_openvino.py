@@ -13,7 +13,7 @@ import pytest
 
 from gossamer import runtime
 from gossamer.cli.main import main
-from gossamer.errors import ModelFileError
+from gossamer.errors import InputError, ModelFileError
 from gossamer.export.formats import export_file
 from gossamer.export.several import file_name
 from gossamer.export.table import FORMATS
@@ -22,7 +22,7 @@ from gossamer.targets import target_of
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-from tests.onnxcases import CONV, INPUT, expected, node, noise, save
+from tests.onnxcases import CONV, INPUT, expected, node, noise, save, weight
 
 OLD = Path(__file__).parent / "compat" / "0.1"
 HOSTILE = Path(__file__).parent / "hostile" / "openvino"
@@ -119,6 +119,15 @@ def test_a_model_file_of_each_task(name: str, tmp_path: Path) -> None:
     result = export_file(OLD / f"{name}.onnx", tmp_path / "m.xml")
     assert result.loss.largest <= 1e-5 * max(1.0, result.loss.scale)
     assert [check.ok for check in result.verifications] == [True]
+
+
+def test_the_operator_that_failed_is_named_and_not_the_one_behind_it(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    pool = node("MaxPool", ["p"], ["small"], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
+    nodes = [node("GlobalAveragePool", ["x"], ["p"]), pool, node("Conv", ["small", "k"], ["y"])]
+    file = save(tmp_path / "m.onnx", nodes, {"k": weight(2, 3, 1, 1)})
+    with pytest.raises(InputError, match="OpenVINO [0-9.]+: MaxPool: Kernel after dilation has size"):
+        export_file(file, tmp_path / "m.xml")
 
 
 def test_a_plain_onnx_file_of_two_outputs(tmp_path: Path) -> None:

@@ -141,6 +141,15 @@ def _settings(threads: int) -> dict[str, str]:
 
 
 def reason(error: Exception) -> str:
-    """The lines that say something: OpenVINO's first ones name places in its source."""
+    """The lines that say something: OpenVINO's first ones name places in its source. Where it lists operators, the first that
+    failed by itself, not for want of the shape that another one had to give."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Exception from" not in line]
+    operator, said = "", ""
+    for line in [*lines, "Summary:"]:
+        if (line.startswith("-- ") and line.endswith(" with a message:")) or line == "Summary:":
+            if operator and "rank has to be known" not in said:
+                return f"{operator}: {said}"[:300]
+            operator = line.removeprefix("-- ").split(" ")[0].partition("-")[0]
+        else:
+            said = line
     return " ".join(lines)[:300] or type(error).__name__
