@@ -117,7 +117,7 @@ def in_own_process(name: str, forms: list[str], folder: Path, limit: float) -> I
 def cell(row: dict[str, Any] | None) -> str:
     """Of the table."""
     if row is None:
-        return ""
+        return "not run"
     if "difference" in row:
         return f"{row['difference']:.1e}"
     if "weights" in row:

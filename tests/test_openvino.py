@@ -126,7 +126,7 @@ def test_the_operator_that_failed_is_named_and_not_the_one_behind_it(tmp_path: P
     pool = node("MaxPool", ["p"], ["small"], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
     nodes = [node("GlobalAveragePool", ["x"], ["p"]), pool, node("Conv", ["small", "k"], ["y"])]
     file = save(tmp_path / "m.onnx", nodes, {"k": weight(2, 3, 1, 1)})
-    with pytest.raises(InputError, match="OpenVINO [0-9.]+: MaxPool: Kernel after dilation has size"):
+    with pytest.raises(InputError, match=r"OpenVINO [0-9.]+: MaxPool: Kernel after dilation has size"):
         export_file(file, tmp_path / "m.xml")
 
 
