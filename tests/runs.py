@@ -29,7 +29,8 @@ RECIPE = (
 
 
 ENGINE = Path(__file__).resolve().parents[1] / "engine"
-SOURCES = ("model", "pack", "plan", "session", "portable", "reference")  # of the engine, for any processor
+# of the engine, for any processor
+SOURCES = sorted(path.stem for path in (ENGINE / "src").glob("*.cpp") if not path.stem.startswith(("avx", "neon")))
 EMULATED_AMX = (
     "emulated amx"  # no ISA, but a library whose portable one computes layers in AMX tiles, emulated by loops
 )

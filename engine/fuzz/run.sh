@@ -8,7 +8,7 @@ build=$(pwd)/../build/fuzz
 mkdir -p "$build/corpus"
 compile="${CXX:-clang++} -std=c++17 -g1 -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -pthread"
 # The portable ISA only: it is the same source as the others, whose instrumented micro-kernels take half an hour to compile.
-sources="model pack plan session portable reference"
+sources=$(cd src && for source in *.cpp; do case $source in avx* | neon*) ;; *) basename "$source" .cpp ;; esac; done)
 if [ ! -f "$build/open" ] || [ -n "$(find src include fuzz -newer "$build/open")" ]; then
   for name in $sources; do
     $compile -fsanitize=fuzzer-no-link -DGOSSAMER_PORTABLE_ONLY -c "src/$name.cpp" -o "$build/$name.o" &

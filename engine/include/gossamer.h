@@ -100,6 +100,10 @@ GOSSAMER_API int gossamer_profile(gossamer_session *session, const float *input,
  * convolution. */
 GOSSAMER_API int gossamer_winograd_tile(const gossamer_model *model, int32_t operation, int32_t tile[2]);
 
+/* The names of the kernels that run an operation of the file, or for operation -1 of all that the instruction set has, each ended
+ * by a line feed, all by 0; GOSSAMER_ARGUMENT where `size` bytes are too few. 4096 are enough. */
+GOSSAMER_API int gossamer_kernels(const gossamer_model *model, int32_t operation, char *names, size_t size);
+
 GOSSAMER_API void gossamer_session_close(gossamer_session *session);
 GOSSAMER_API void gossamer_close(gossamer_model *model);
 

@@ -203,9 +203,6 @@ int64_t winograd_cycles(const gossamer_model &m, const Dense &d) {
 
 // Choose Winograd convolution, and the sides of its tiles, where it is estimated faster than direct sums.
 void plan_winograd(const gossamer_model &m, const Op &op, Dense &d) {
-  static constexpr int32_t WINOGRAD_TILES[][4] = {{3, 3, 6, 6},  {5, 5, 6, 6},  {1, 3, 1, 6}, {3, 1, 6, 1},
-                                                  {1, 7, 1, 10}, {7, 1, 10, 1}, {3, 3, 4, 4}, {1, 7, 1, 8},
-                                                  {7, 1, 8, 1},  {1, 3, 1, 4},  {3, 1, 4, 1}};
   constexpr int32_t MIN_SIZE = 8;  // channels
   const int32_t compute = m.isa->compute_type[d.in.type];
   if (op.groups != 1 || op.dilation != 1 || op.sh != 1 || op.sw != 1 || d.in.c < MIN_SIZE || d.out.c < MIN_SIZE) return;
@@ -223,9 +220,10 @@ void plan_winograd(const gossamer_model &m, const Op &op, Dense &d) {
     }
   }
   Dense candidate = d;
-  for (const auto &[kh, kw, y, x] : WINOGRAD_TILES) {
+  for (const WinogradTile &tile : WINOGRAD_TILES) {
+    const auto &[kh, kw, y, x] = tile;
     // bytes only where all sums are of integers: those of floats would now and then round to another byte
-    if (kh != d.kh || kw != d.kw || (compute != S16 && (y == 8 || x == 8))) continue;  // of integers only
+    if (kh != d.kh || kw != d.kw || (compute != S16 && integers_only(tile))) continue;
     if (compute == S16 && (!in_int16(y, x, kh, kw) || range >> (32 - integer_shift(y) - integer_shift(x)))) continue;
     candidate.winograd_h = y, candidate.winograd_w = x;
     const int64_t cycles = winograd_cycles(m, candidate);

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <vector>
 
-#include "kernels.h"
+#include "isa.h"
 #include "model.h"
 
 namespace gossamer {
@@ -14,6 +14,8 @@ namespace gossamer {
 constexpr int64_t SCRATCH_BYTES =
     1 << 30;  // of the expanded rows, the widened rows or the Winograd tiles, at most: hostile files ask for more
 constexpr int64_t SLACK = 256;  // bytes after a buffer, for full registers
+
+struct Kernel;
 
 // 64-byte aligned memory, zeroed.
 struct Bytes {
@@ -34,6 +36,7 @@ struct Bytes {
 
 // One operation, planned; only the addresses of its maps are missing.
 struct Step {
+  const Kernel *kernel = nullptr;    // that runs it
   std::vector<Dense> dense;          // one a group
   FullyConnected fully_connected{};  // used instead of them where it has weights
   Fused fused{};

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "kernels.h"
+#include "isa.h"
 
 namespace gossamer {
 namespace {

@@ -15,7 +15,8 @@
 #include <vector>
 
 #include "../include/gossamer.h"
-#include "kernels.h"
+#include "kernel.h"
+#include "isa.h"
 #include "model.h"
 #include "plan.h"
 #include "pool.h"
@@ -27,8 +28,6 @@ namespace {
 constexpr size_t MAX_PRIVATE_ARENA_BYTES = 2 << 20;  // of a thread's own maps, so that they stay in its second cache
 constexpr int64_t MIN_PARALLEL_OUTPUTS = 1 << 14;    // of all outputs: fewer are stored by one thread
 constexpr int64_t MAX_IMAGES_PER_THREAD = 1 << 20;   // of a thread, of which it takes one at a time
-constexpr int64_t FULLY_CONNECTED_PREFETCH = 128
-                                             << 10;  // of a fully connected layer's weights: fetched before it begins
 
 }  // namespace
 
@@ -48,213 +47,20 @@ struct gossamer_session {
 
 namespace {
 
-// A work item: part `part` of `parts` of an image's operation, done by `thread` of `threads` with its scratch, on the maps of
-// `arena`. How an operation is split depends on the threads, not on the parts, so that neither changes the result.
-struct WorkItem {
-  const gossamer_session &s;
-  uint8_t *arena;
-  const float *input;
-  float *output;
-  int thread, threads, part, parts;
-};
-
-Map map_of(const WorkItem &item, int32_t index) {
-  const gossamer_model &m = *item.s.model;
-  const Value &v = m.file.values[index];
-  const size_t root = size_t(v.parent < 0 ? index : v.parent);
-  Map map = shape(m, index);
-  map.data = item.arena + m.offsets[root] + int64_t(v.first) * size_of(v.type);
-  return map;
-}
-
-// The chunk of `count` items that part `part` of `parts` does: first and end.
-std::pair<int64_t, int64_t> work_chunk(int64_t count, int part, int parts) {
-  return {count * part / parts, count * (part + 1) / parts};
-}
-
-int32_t panels(const Dense &d, const Map &out, int32_t vector) {
-  return (out.c + d.vectors * vector - 1) / (d.vectors * vector);
-}
-
-// What is split among a layer's threads where its panels are not: Winograd tiles or positions; and whether there are enough.
-int64_t positions_of(const Dense &d, const Map &out) {
-  return d.winograd_h ? winograd_tiles(d, out) : int64_t(out.h) * out.w;
-}
-bool by_positions(const WorkItem &item, const Dense &d, const Map &out) {
-  return positions_of(d, out) >= 32 * item.threads;
-}
-
-void run_dense(const WorkItem &item, const Dense &d) {
-  const Isa &isa = *item.s.model->isa;
-  uint8_t *const scratch = item.s.scratch[size_t(item.thread)].data;
-  const int64_t positions = positions_of(d, d.out);
-  const int32_t all = panels(d, d.out, isa.vector);
-  if (by_positions(item, d, d.out)) {
-    const auto [first, last] = work_chunk(positions, item.part, item.parts);
-    isa.kernels->dense(d, first, last, 0, all, scratch);
-  } else {
-    const auto [first, last] = work_chunk(all, item.part, item.parts);
-    if (first < last) isa.kernels->dense(d, 0, positions, int32_t(first), int32_t(last), scratch);
-  }
-}
-
-PrefetchRange panel_weights(const Dense &d, int64_t index) {
-  return {d.weight + index * d.panel_stride, d.panel_stride};
-}
-
-// The weights that the work item reads first of a layer.
-PrefetchRange first_weights(const WorkItem &item, const Dense &d, const Map &out) {
-  const int32_t vector = item.s.model->isa->vector;
-  return panel_weights(
-      d, by_positions(item, d, out) ? 0 : work_chunk(panels(d, out, vector), item.part, item.parts).first);
-}
-
-// Whether a block is split by rows. On small maps too many rows would be expanded twice, so the channels between the layers
-// are split.
-bool by_rows(const Fused &f, int threads) {
-  return threads == 1 || (!f.expands && !f.projects) || f.out.h >= (f.projects ? 7 : 14) * threads;
-}
-
-int phases(const gossamer_model &m, int32_t index, int threads) {
-  if (!m.isa || m.file.ops[index].kind != BLOCK) return 1;
-  const Fused &f = m.steps[size_t(index)].fused;
-  return f.projects && !by_rows(f, threads) ? 2 : 1;
-}
-
-int32_t chunks(const Fused &f) { return (f.mid + f.chunk - 1) / f.chunk; }
-
-// The weights that the work item reads first of the operations from `index` on, of the first one that has weights.
-PrefetchRange first_weights(const WorkItem &item, int32_t index) {
-  const gossamer_model &m = *item.s.model;
-  for (; index < m.file.op_count; index++) {
-    const Step &step = m.steps[size_t(index)];
-    const Fused &f = step.fused;
-    if (const FullyConnected &d = step.fully_connected; d.weight) {
-      const int64_t row = int64_t(d.in.h) * d.in.w * d.in.c * size_of(d.type);
-      const auto [first, last] = work_chunk(d.out.c, item.part, item.parts);
-      return {d.weight + first * row, std::min(FULLY_CONNECTED_PREFETCH, (last - first) * row)};
-    }
-    if (!step.dense.empty()) return first_weights(item, step.dense[0], step.dense[0].out);
-    if (f.weight && f.expands)
-      return panel_weights(f.expand, by_rows(f, item.threads) ? 0 : work_chunk(chunks(f), item.part, item.parts).first);
-    if (f.weight && f.projects) return first_weights(item, f.project, f.out);
-  }
-  return {};
-}
-
-// Chunks of work per thread: several where an operation is long and its chunks repeat little, so that threads on cores of
-// different speed end together.
-int work_chunks(const gossamer_model &m, int32_t index, int phase, int threads) {
-  constexpr int64_t MOST = 4, MIN_MACS = 1 << 19;  // multiply-adds of a chunk
-  constexpr int64_t ROWS = 12, POSITIONS = 48;     // of a chunk: of a block, which expands some rows twice; of a layer
-  if (!m.isa) return 1;
-  const Op &op = m.file.ops[index];
-  const Step &step = m.steps[size_t(index)];
-  const Map in = shape(m, op.in), out = shape(m, op.out);
-  const auto of = [&](int64_t work, int64_t most) {
-    return int(std::clamp<int64_t>(std::min(work / threads / MIN_MACS, most / threads), 1, MOST));
-  };
-  const auto dense = [&](const Dense &d, int64_t work) {
-    const bool positions = positions_of(d, out) >= 32 * threads;
-    const int64_t most = !positions     ? panels(d, out, m.isa->vector)
-                         : d.winograd_h ? MOST * threads
-                                        : positions_of(d, out) / POSITIONS;
-    return of(work, d.winograd_h && !positions ? std::min<int64_t>(most, 2 * threads)
-                                               : most);  // each chunk transforms all input tiles
-  };
-  const int64_t outputs = int64_t(out.h) * out.w, inputs = int64_t(in.h) * in.w;
-  if (op.kind == BLOCK && step.fused.weight) {
-    const Fused &f = step.fused;
-    const int64_t expansion = inputs * f.in.c * f.mid + outputs * f.mid * f.kh * f.kw,
-                  projection = outputs * f.mid * out.c;
-    if (by_rows(f, threads)) return of(expansion + projection, out.h / ROWS);
-    return phase == 0 ? of(expansion, chunks(f)) : dense(f.project, projection);
-  }
-  if (step.fully_connected.weight) return of(inputs * in.c * out.c, out.c / m.isa->vector);
-  if (!step.dense.empty()) return dense(step.dense[0], outputs * op.kh * op.kw * (in.c / op.groups) * out.c);
-  return 1;
-}
-
 // Operation `index` on the work item's part of an image.
 void operate(const WorkItem &item, int32_t index, int phase) {
-  const gossamer_session &s = item.s;
-  const Op &op = s.model->file.ops[index];
-  const int part = item.part, parts = item.parts;
-  const Map in = map_of(item, op.in), out = map_of(item, op.out);
-  Map other{};
-  if (op.other >= 0) other = map_of(item, op.other);
-  if (!s.model->isa) {
-    if (part == 0) reference(op, in, other, out, s.model->file.weights);
-    return;
-  }
-  const Isa &isa = *s.model->isa;
-  const Step &step = s.model->steps[size_t(index)];
-  switch (op.kind) {
-    case CONV:
-      if (step.fully_connected.weight) {
-        FullyConnected d = step.fully_connected;
-        d.in.data = in.data, d.out.data = out.data, d.other.data = other.data;
-        const auto [first, last] = work_chunk(out.c, part, parts);
-        isa.kernels->gemv(d, int32_t(first), int32_t(last), s.expanded[size_t(item.thread)].floats());
-        break;
-      }
-      for (size_t g = 0; g < step.dense.size(); g++) {
-        Dense d = step.dense[g];
-        if (step.dense.size() > 1 && !by_positions(item, d, out))
-          d.writable_bytes = 0;  // another thread's panels are adjacent
-        d.in.data = in.data + g * size_t(d.in.c) * size_t(size_of(in.type));
-        d.out.data = out.data + g * size_t(d.out.c) * size_t(size_of(out.type));
-        if (op.other >= 0) d.other.data = other.data + g * size_t(d.out.c) * size_t(size_of(other.type));
-        d.prefetch =
-            g + 1 < step.dense.size() ? first_weights(item, step.dense[g + 1], out) : first_weights(item, index + 1);
-        run_dense(item, d);
-      }
-      break;
-    case BLOCK: {
-      Fused f = step.fused;
-      f.in.data = in.data, f.out.data = out.data;
-      if (f.projects && op.other >= 0) f.project.other.data = other.data;
-      uint8_t *expanded = s.expanded[size_t(item.thread)].data;
-      f.project.prefetch = first_weights(item, index + 1);
-      f.expand.prefetch = f.projects ? first_weights(item, f.project, f.out) : f.project.prefetch;
-      if (by_rows(f, item.threads)) {
-        const auto [first, last] = work_chunk(f.out.h, part, parts);
-        isa.kernels->fused_rows(f, int32_t(first), int32_t(last), expanded, s.middle[size_t(item.thread)].data,
-                                s.scratch[size_t(item.thread)].data);
-        break;
-      }
-      if (f.projects) f.middle.data = s.shared.data;
-      else f.middle = f.out;
-      if (phase == 0) {
-        const auto [first, last] = work_chunk(chunks(f), part, parts);
-        isa.kernels->fused_chunks(f, int32_t(first), int32_t(last), expanded, s.scratch[size_t(item.thread)].data);
-      } else {
-        f.project.in = f.middle, f.project.out = f.out;
-        run_dense(item, f.project);
-      }
-      break;
-    }
-    case MAX_POOL:
-    case AVERAGE_POOL: {
-      const auto [first, last] = work_chunk(out.h, part, parts);
-      isa.kernels->pool(in, out, op, int32_t(first), int32_t(last));
-      break;
-    }
-    case GLOBAL_AVERAGE:
-      if (part == 0) isa.kernels->average(in, out);
-      break;
-    default: {
-      const auto [first, last] = work_chunk(int64_t(out.h) * out.w, part, parts);
-      isa.kernels->pointwise(in, other, out, op, s.model->file.weights, first, last);
-    }
-  }
+  const gossamer_model &m = item.model;
+  if (m.isa) return m.steps[size_t(index)].kernel->run(item, index, phase);
+  const Op &op = m.file.ops[index];
+  const Map other = op.other >= 0 ? map_of(item, op.other) : Map{};
+  if (item.part == 0) reference(op, map_of(item, op.in), other, map_of(item, op.out), m.file.weights);
 }
 
 // An input of an image, channels first, into its map.
 void load_map(const WorkItem &item, const float *image, const Map &to) {
   const int64_t plane = int64_t(to.h) * to.w;
   const auto [first, last] = work_chunk(plane, item.part, item.parts);
-  if (item.s.model->isa) return item.s.model->isa->kernels->load_input(image, to, first, last);
+  if (item.model.isa) return item.model.isa->kernels->load_input(image, to, first, last);
   for (int32_t c = 0; c < to.c; c++) {
     const float *from = image + c * plane;
     if (to.type == F32) {
@@ -274,7 +80,7 @@ void load_map(const WorkItem &item, const float *image, const Map &to) {
 // The inputs of an image, which are concatenated.
 void load_inputs(const WorkItem &item) {
   const float *image = item.input;
-  for (int32_t value : item.s.model->file.input_values) {
+  for (int32_t value : item.model.file.input_values) {
     const Map to = map_of(item, value);
     load_map(item, image, to);
     image += int64_t(to.h) * to.w * to.c;
@@ -290,7 +96,7 @@ float load_value(const Map &m, int64_t position, int32_t c) {
 
 // The pieces of all outputs, concatenated, each channels first or channels last.
 void store_outputs(const WorkItem &item) {
-  const Model &f = item.s.model->file;
+  const Model &f = item.model.file;
   float *to = item.output;
   for (int32_t i = 0; i < f.piece_count; i++) {
     const Map from = map_of(item, f.pieces[i].value);
@@ -304,17 +110,26 @@ void store_outputs(const WorkItem &item) {
   }
 }
 
+// A thread's work item, on the maps of `arena`.
+WorkItem item_on(const gossamer_session &s, uint8_t *arena, const float *input, float *output, int thread, int threads,
+                 int part, int parts) {
+  const size_t t = size_t(thread);
+  return WorkItem{
+      *s.model, arena,   input, output, s.expanded[t].data, s.middle[t].data, s.scratch[t].data, s.shared.data,
+      thread,   threads, part,  parts};
+}
+
 WorkItem item_of(const void *context, int part, int thread) {
   const gossamer_session &s = *static_cast<const gossamer_session *>(context);
-  return WorkItem{s,      s.arenas[0].data, s.input, s.output,
-                  thread, s.pool.threads(), part,    s.pool.threads() * s.chunks_per_thread};
+  const int threads = s.pool.threads();
+  return item_on(s, s.arenas[0].data, s.input, s.output, thread, threads, part, threads * s.chunks_per_thread);
 }
 
 void load_inputs_part(void *context, int part, int thread) { load_inputs(item_of(context, part, thread)); }
 
 void operate_part(void *context, int part, int thread) {
-  const WorkItem item = item_of(context, part, thread);
-  operate(item, item.s.op, item.s.phase);
+  const gossamer_session &s = *static_cast<const gossamer_session *>(context);
+  operate(item_of(context, part, thread), s.op, s.phase);
 }
 
 void store_outputs_part(void *context, int part, int thread) { store_outputs(item_of(context, part, thread)); }
@@ -327,9 +142,11 @@ void run_image(gossamer_session &s, int64_t *nanoseconds) {
   s.pool.run(load_inputs_part, &s, s.chunks_per_thread);
   for (s.op = 0; s.op < s.model->file.op_count; s.op++) {
     const auto start = nanoseconds ? Clock::now() : Clock::time_point();
-    const int count = phases(*s.model, s.op, threads);
+    const Kernel *const kernel = s.model->isa ? s.model->steps[size_t(s.op)].kernel : nullptr;
+    const int count = kernel && kernel->phases ? kernel->phases(s.model->steps[size_t(s.op)], threads) : 1;
     for (s.phase = 0; s.phase < count; s.phase++) {
-      s.chunks_per_thread = threads > 1 ? work_chunks(*s.model, s.op, s.phase, threads) : 1;
+      const bool several = threads > 1 && kernel && kernel->work_chunks;
+      s.chunks_per_thread = several ? kernel->work_chunks(*s.model, s.op, s.phase, threads) : 1;
       s.pool.run(operate_part, &s, s.chunks_per_thread);
     }
     if (nanoseconds)
@@ -337,16 +154,15 @@ void run_image(gossamer_session &s, int64_t *nanoseconds) {
   }
   s.chunks_per_thread = 1;
   if (s.model->file.output_elements >= MIN_PARALLEL_OUTPUTS) s.pool.run(store_outputs_part, &s, s.chunks_per_thread);
-  else store_outputs(WorkItem{s, s.arenas[0].data, s.input, s.output, 0, 1, 0, 1});
+  else store_outputs(item_on(s, s.arenas[0].data, s.input, s.output, 0, 1, 0, 1));
 }
 
 // One of the images by one thread, without waiting for others.
 void run_image_on_one_thread(void *context, int i, int thread) {
   const gossamer_session &s = *static_cast<gossamer_session *>(context);
   const Model &f = s.model->file;
-  const WorkItem item{
-      s, s.arenas[size_t(thread)].data, s.input + i * f.input_elements, s.output + i * f.output_elements, thread, 1, 0,
-      1};
+  const WorkItem item = item_on(s, s.arenas[size_t(thread)].data, s.input + i * f.input_elements,
+                                s.output + i * f.output_elements, thread, 1, 0, 1);
   load_inputs(item);
   for (int32_t o = 0; o < f.op_count; o++) operate(item, o, 0);
   store_outputs(item);
@@ -585,6 +401,22 @@ int gossamer_winograd_tile(const gossamer_model *model, int32_t operation, int32
     tile[0] = d.winograd_h, tile[1] = d.winograd_w;
   }
   return GOSSAMER_OK;
+}
+
+int gossamer_kernels(const gossamer_model *model, int32_t operation, char *names, size_t size) {
+  if (!model || !names || operation < -1 || operation >= model->file.op_count) return GOSSAMER_ARGUMENT;
+  try {
+    std::string text;
+    if (operation < 0 && !model->isa) text = "reference\n";
+    else
+      for (const std::string &name : operation < 0 ? kernel_names(*model->isa) : kernel_names(*model, operation))
+        text += name + "\n";
+    if (text.size() + 1 > size) return GOSSAMER_ARGUMENT;
+    std::memcpy(names, text.c_str(), text.size() + 1);
+    return GOSSAMER_OK;
+  } catch (...) {  // bad_alloc
+    return GOSSAMER_MEMORY;
+  }
 }
 
 void gossamer_session_close(gossamer_session *session) { delete session; }

@@ -6,6 +6,18 @@
 
 namespace gossamer {
 
+// The sides of a kernel, and those of the input tiles by which it is convolved.
+struct WinogradTile {
+  int32_t kh, kw, h, w;
+};
+// All that there are: the planner chooses from them, the first of two that cost the same, and each ISA compiles them.
+constexpr WinogradTile WINOGRAD_TILES[] = {{3, 3, 6, 6},  {5, 5, 6, 6},  {1, 3, 1, 6}, {3, 1, 6, 1},
+                                           {1, 7, 1, 10}, {7, 1, 10, 1}, {3, 3, 4, 4}, {1, 7, 1, 8},
+                                           {7, 1, 8, 1},  {1, 3, 1, 4},  {3, 1, 4, 1}};
+constexpr int32_t WINOGRAD_TILE_COUNT = sizeof WINOGRAD_TILES / sizeof *WINOGRAD_TILES;
+// Tiles of 8 are of integers only.
+constexpr bool integers_only(const WinogradTile &tile) { return tile.h == 8 || tile.w == 8; }
+
 // The interpolation points of an axis of POINTS: 0, infinity, and pairs of opposite ones. Those nearest to each other's inverse keep the
 // errors of float32 smallest: for sums of 64 channels of a 3x3 kernel they are 1.3e-6 of the largest output with 6 points,
 // where plain sums have 6e-7, and 6e-6 with the usual points 1 and 2.

@@ -86,6 +86,7 @@ def library() -> Any:
             loaded.gossamer_run.argtypes = [pointer, pointer, ctypes.c_int64, pointer]
             loaded.gossamer_profile.argtypes = [pointer, pointer, ctypes.c_int64, pointer, pointer]
             loaded.gossamer_winograd_tile.argtypes = [pointer, ctypes.c_int32, pointer_to(ctypes.c_int32)]
+            loaded.gossamer_kernels.argtypes = [pointer, ctypes.c_int32, ctypes.c_char_p, ctypes.c_size_t]
             loaded.gossamer_session_close.argtypes = [pointer]
             loaded.gossamer_session_close.restype = None
             loaded.gossamer_close.argtypes = [pointer]
@@ -188,6 +189,16 @@ class Native:
             self._check(self._engine.gossamer_winograd_tile(self._model, number, tile))
             step.winograd_tile = (tile[0], tile[1])
         return steps
+
+    def kernels(self, operation: int | None = None) -> list[str]:
+        """The names of the kernels that run an operation, or of all that the instruction set has; "reference" for plain loops.
+
+        They are the rows of the engine's table, from which it chooses: what the tests must cover.
+        """
+        names = ctypes.create_string_buffer(4096)
+        number = -1 if operation is None else operation
+        self._check(self._engine.gossamer_kernels(self._model, number, names, len(names)))
+        return names.value.decode().splitlines()
 
     def profile(self, runs: int = 50) -> list[Step]:
         """Each operation with the milliseconds that it takes, the mean of `runs` images of noise behind ten to warm up.

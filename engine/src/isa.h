@@ -106,6 +106,13 @@ struct Dense {
   PrefetchRange prefetch;  // of what this thread reads after its part
 };
 
+// Sides and stride of the depthwise kernels that are compiled with constants; any other, and dilated ones, run by loops.
+struct DepthwiseShape {
+  int32_t side, stride;
+};
+constexpr DepthwiseShape DEPTHWISE_SHAPES[] = {{3, 1}, {3, 2}, {5, 1}, {5, 2}};
+constexpr int32_t DEPTHWISE_SHAPE_COUNT = sizeof DEPTHWISE_SHAPES / sizeof *DEPTHWISE_SHAPES;
+
 // Expansion, depthwise convolution and projection of some rows.
 struct Fused {
   Dense expand, project;  // of a whole image; without projection the depthwise rows are the output
@@ -119,6 +126,7 @@ struct Fused {
   const uint8_t *pairs;
   const int32_t *start;
   int32_t kh, kw, sh, sw, top, left, dilation, mid, padded, chunk;
+  int32_t shape;                         // row of DEPTHWISE_SHAPES, or their number
   int32_t rows, inner;                   // output rows at once of all chunks, of one chunk
   Epilogue epilogue;                     // of the depthwise layer
   int32_t expanded_type, expanded_zero;  // of the expanded rows: F32, or F32_STEPS where the map is U8
