@@ -514,8 +514,8 @@ def test_a_compiled_file_that_does_not_verify_is_not_written(
     if not LIBRARY.is_file():
         pytest.skip("the engine is not built")
 
-    def wrong(path: Path) -> VerificationResult:
-        return replace(verify_file(path), tolerance=-1.0)
+    def wrong(path: Path, threads: int) -> VerificationResult:
+        return replace(verify_file(path, threads=threads), tolerance=-1.0)
 
     monkeypatch.setattr("gossamer.export.checked.verify_file", wrong)
     with pytest.raises(VerificationError):
