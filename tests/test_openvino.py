@@ -6,7 +6,11 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from gossamer.errors import InputError, ModelFileError
 from gossamer.export.formats import export_file
 from gossamer.export.several import file_name
 from gossamer.export.table import FORMATS
+from gossamer.openvino.core import core_of
 from gossamer.openvino.metadata import read_network
 from gossamer.targets import target_of
 
@@ -201,3 +206,15 @@ def test_an_interrupt_after_two_networks_does_not_end_the_process() -> None:
     pytest.importorskip("openvino")
     done = subprocess.run([sys.executable, "-c", INTERRUPTED, CLASSIFY], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+def test_threads_that_come_at_once_have_one_core() -> None:
+    package: Any = ModuleType("openvino of this test")
+
+    def made() -> object:
+        time.sleep(0.05)
+        return object()
+
+    package.Core = made
+    with ThreadPoolExecutor(4) as threads:
+        assert len({id(core) for core in threads.map(core_of, [package] * 4)}) == 1
