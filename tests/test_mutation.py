@@ -151,6 +151,34 @@ def test_what_is_executed_at_import_has_the_tests_of_its_users(tmp_path: Path, m
         assert tests.of(mutant) == ([] if mutant.function == "unused" else ["t.py::quick", "t.py::slow"]), mutant
 
 
+def test_a_survivor_meets_more_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.mutation import __main__, choose
+
+    file = "src/gossamer/room.py"
+    (tmp_path / "src/gossamer").mkdir(parents=True)
+    (tmp_path / file).write_text(SOURCE)
+    monkeypatch.setattr(choose, "ROOT", tmp_path)
+    names = [f"t{number}.py::test" for number in range(9)]
+    tests = Chooser({"sources": {file: SOURCE}, "seconds": dict.fromkeys(names, 1.5), "lines": {file: {"6": names}}})
+    mutant = next(mutant for mutant in mutants(file, SOURCE) if mutant.line == 6)
+    assert tests.of(mutant) == names[:6] and tests.of(mutant, 2) == names
+
+    class Last:
+        """Stands for the runner: only the last test notices."""
+
+        def __init__(self) -> None:
+            self.asked: list[Any] = []
+
+        def judge(self, mutant: Any, tests: Any, seconds: float) -> str:
+            self.asked.append((list(tests), seconds))
+            return f"killed by {names[8]}" if names[8] in tests else "survived"
+
+    last: Any = Last()
+    assert __main__._verdict(last, mutant, tests, set()) == "killed by t8.py::test"
+    assert last.asked == [(names[:6], 9.0), (names[6:], 4.5)]
+    assert __main__._verdict(last, mutant, tests, {names[8]}) == "survived"
+
+
 def test_results_keep_the_first_verdict_and_name_the_survivors() -> None:
     drawn = mutants("src/gossamer/room/a.py", "x = 1\n")
     results = merge([], drawn, {drawn[0].name: "survived", drawn[1].name: "killed by t.py::a"})

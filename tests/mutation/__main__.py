@@ -3,9 +3,11 @@
     python -m tests.mutation --rooms all --count 300 --seed 1   rooms: names below src/gossamer with commas, or all
     python -m tests.mutation --again                            the survivors of earlier runs once more
     python -m tests.mutation --record [FILE...]                 which tests execute which lines, anew or of some test files
+    python -m tests.mutation --full --record FILE...            those of the full tier among them
 
 The first run records; everything runs in copies of the checkout, and what is kept lies in .mutation/. A mutant is killed if
-one of the tests that execute its line fails, or together they take four times as long as they should.
+one of the tests that execute its line fails, or together they take four times as long as they should; what survives the
+quickest of them meets ten times as many.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.mutation.choose import Chooser
+from tests.mutation.choose import WIDER, Chooser
 from tests.mutation.mutants import Mutant, mutants
 from tests.mutation.record import PACKAGE, STORE, load_record, record
 from tests.mutation.run import Runner
@@ -66,8 +68,8 @@ def _shared(count: int, sizes: dict[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def judge(drawn: Sequence[Mutant], tests: Chooser, limit: float) -> dict[str, str]:
-    """The verdict on each mutant that was reached within `limit` seconds, by its name."""
+def judge(drawn: Sequence[Mutant], tests: Chooser, limit: float, keep: Callable[[dict[str, str]], None]) -> None:
+    """The verdict on each mutant that was reached within `limit` seconds, by its name; kept as they come."""
     verdicts: dict[str, str] = {}
     end = time.monotonic() + limit
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -75,8 +77,8 @@ def judge(drawn: Sequence[Mutant], tests: Chooser, limit: float) -> dict[str, st
         while left and time.monotonic() < end:
             for index, mutant in enumerate(left, 1):
                 if time.monotonic() < end:
-                    names = [name for name in tests.of(mutant) if name not in bad]
-                    verdicts[mutant.name] = runner.judge(mutant, names, sum(tests.seconds[name] for name in names))
+                    verdicts[mutant.name] = _verdict(runner, mutant, tests, bad)
+                    keep(verdicts)
                     sys.stderr.write(f"{index}/{len(left)} {describe(mutant)}: {verdicts[mutant.name]}\n")
             # a test that fails without any mutant has shown nothing
             killers = {verdict.removeprefix("killed by ") for verdict in verdicts.values()} & tests.seconds.keys() - bad
@@ -85,7 +87,17 @@ def judge(drawn: Sequence[Mutant], tests: Chooser, limit: float) -> dict[str, st
             left = [mutant for mutant in drawn if verdicts.get(mutant.name, "").removeprefix("killed by ") in bad]
             for mutant in left:
                 del verdicts[mutant.name]
-    return verdicts
+            keep(verdicts)
+
+
+def _verdict(runner: Runner, mutant: Mutant, tests: Chooser, bad: set[str]) -> str:
+    """By the quickest tests, and where it survives them by more."""
+    few = [name for name in tests.of(mutant) if name not in bad]
+    verdict = runner.judge(mutant, few, sum(tests.seconds[name] for name in few))
+    if verdict != "survived":
+        return verdict
+    more = [name for name in tests.of(mutant, WIDER) if name not in bad and name not in few]
+    return runner.judge(mutant, more, sum(tests.seconds[name] for name in more)) if more else verdict
 
 
 def describe(mutant: Mutant) -> str:
@@ -139,9 +151,10 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="judge the survivors kept in .mutation/ again")
     parser.add_argument("--resume", action="store_true", help="leave out the mutants that have a verdict")
     parser.add_argument("--record", nargs="*", default=None, metavar="FILE", help="record only")
+    parser.add_argument("--full", action="store_true", help="with --record: the tests of the full tier too")
     options = parser.parse_args()
     if options.record is not None or not (STORE / "record.json.gz").exists():
-        record(options.record or [], options.jobs)
+        record(options.record or [], options.jobs, options.full)
     if options.record is not None:
         return
     tests = Chooser(load_record())
@@ -155,9 +168,15 @@ def main() -> None:
     if options.resume:
         judged = {_mutant(result).name for result in old if result["verdict"] != "no coverage"}
         drawn = [mutant for mutant in drawn if mutant.name not in judged]
-    results = merge(old, drawn, judge(drawn, tests, 60 * options.minutes))
-    RESULTS.write_text(json.dumps(results, indent=1))
-    sys.stdout.write(table(results) + "\n")
+
+    def keep(verdicts: dict[str, str]) -> None:
+        part = RESULTS.with_suffix(".part")
+        part.write_text(json.dumps(merge(old, drawn, verdicts), indent=1))
+        part.replace(RESULTS)
+
+    keep({})
+    judge(drawn, tests, 60 * options.minutes, keep)
+    sys.stdout.write(table(json.loads(RESULTS.read_text())) + "\n")
 
 
 if __name__ == "__main__":

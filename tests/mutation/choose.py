@@ -12,6 +12,7 @@ from tests.mutation.record import PACKAGE, ROOT, moved_lines
 TESTS = 150  # of a mutant
 FILES = 6  # that those tests are in: each costs its imports
 SECONDS = 10.0  # that those tests take together without a mutant
+WIDER = 10  # times as much of each before a mutant is said to survive
 
 
 class Chooser:
@@ -30,19 +31,22 @@ class Chooser:
                 moved[int(line)]: names for line, names in record["lines"].get(file, {}).items() if int(line) in moved
             }
 
-    def of(self, mutant: Mutant) -> list[str]:
-        """At most TESTS tests that execute the mutant's statement, quick ones first, of as many test files as possible."""
+    def of(self, mutant: Mutant, times: int = 1) -> list[str]:
+        """At most TESTS tests that execute the mutant's statement, quick ones first, of as many test files as possible.
+
+        times: this many times as many tests, files and seconds.
+        """
         by_file: dict[str, list[str]] = defaultdict(list)
         for test in sorted(self._candidates(mutant), key=lambda test: (self.seconds[test], test)):
             by_file[test.split("::")[0]].append(test)
         # the files with the most such tests first: they are about what is changed
-        most = sorted(by_file, key=lambda file: (-len(by_file[file]), file))[:FILES]
+        most = sorted(by_file, key=lambda file: (-len(by_file[file]), file))[: times * FILES]
         by_file = {file: by_file[file] for file in most}
         chosen, total = [], 0.0
-        for rank in range(TESTS):
+        for rank in range(times * TESTS):
             row = [names[rank] for names in by_file.values() if rank < len(names)]
             for test in sorted(row, key=lambda test: self.seconds[test]):
-                if len(chosen) < TESTS and (not chosen or total + self.seconds[test] <= SECONDS):
+                if len(chosen) < times * TESTS and (not chosen or total + self.seconds[test] <= times * SECONDS):
                     chosen.append(test)
                     total += self.seconds[test]
         return chosen

@@ -38,8 +38,11 @@ def copy_checkout(to: Path) -> Path:
     return to
 
 
-def record(files: Sequence[str], jobs: int) -> dict[str, Any]:
-    """Run the tests of `files` (none: all but those marked `full`), and add them to the record of .mutation/."""
+def record(files: Sequence[str], jobs: int, full: bool = False) -> dict[str, Any]:
+    """Run the tests of `files` (none: all), but for those marked `full`, and add them to the record of .mutation/.
+
+    full: those marked `full` too.
+    """
     with tempfile.TemporaryDirectory() as name:
         tree = copy_checkout(Path(name) / "tree")
         out, child = Path(name) / "out", Path(name) / "child"
@@ -54,7 +57,15 @@ def record(files: Sequence[str], jobs: int) -> dict[str, Any]:
             "PYTHONPATH": f"{child}:{tree}/src:{tree}",
             "OMP_NUM_THREADS": "1",
         }
-        line = [sys.executable, "-m", "pytest", "-q", "-m", "not full", "-p", "tests.mutation.plugin"]
+        line = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            *([] if full else ["-m", "not full"]),
+            "-p",
+            "tests.mutation.plugin",
+        ]
         line += ["-p", "no:cacheprovider", *(["-n", str(jobs), "--dist", "worksteal"] if jobs > 1 else []), *files]
         subprocess.run(line, cwd=tree, env=environment, check=False)
         tests: dict[str, dict[str, Any]] = {}
