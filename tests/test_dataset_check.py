@@ -196,3 +196,22 @@ def test_arguments_without_data_are_refused(capsys: pytest.CaptureFixture[str]) 
     for flag in ("--task", "--val", "--heads"):
         assert main(["doctor", flag, "detect"]) == 2
         assert f"{flag} detect without --data" in capsys.readouterr().err
+
+
+def test_boxes_are_counted_in_place_of_classes_and_what_is_read_comes_first(tmp_path: Path) -> None:
+    """Images with boxes have no class of their own: none is counted, and none stands beside a duplicate."""
+    root = boxes(tmp_path)
+    picture = next(path for path in sorted(root.rglob("*")) if path.suffix in (".jpg", ".png"))
+    twin = picture.with_name("twin" + picture.suffix)
+    twin.write_bytes(picture.read_bytes())
+    listing = next(path for path in root.rglob("*.json"))
+    plain = json.loads(listing.read_text())
+    known = next(image for image in plain["images"] if Path(image["file_name"]).name == picture.name)
+    plain["images"].append({**known, "id": 999, "file_name": known["file_name"].replace(picture.name, twin.name)})
+    listing.write_text(json.dumps(plain))
+    lines = check_dataset(str(root), "detect").text().splitlines()
+    assert lines[0].startswith("COCO boxes")
+    assert any(line.startswith("boxes ") for line in lines) and not any(line.startswith("class ") for line in lines)
+    [pair] = [line for line in lines if "twin" in line and "=" in line][:1]
+    assert ", images)" not in pair
+    assert not any("of different class" in line for line in lines)

@@ -71,7 +71,7 @@ def test_the_rate_of_an_epoch_resumed_after_its_last_step_is_that_step_s(image_f
 
         def track(self, items: Any, total: int, what: str) -> Any:
             yield from items
-            if what == "epoch 1":
+            if what == "epoch 1: step":
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

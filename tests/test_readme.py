@@ -257,3 +257,14 @@ def test_links_of_the_documents_lead_somewhere() -> None:
     for document in documents:
         for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
             assert target.startswith("http") or (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_comparison_counts_the_networks_that_are_listed() -> None:
+    listed = re.findall(r"^\| `", (ROOT / "docs" / "networks.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert f"| {len(listed)} networks of the papers" in (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_the_first_installation_is_from_the_clone() -> None:
+    """The package is on no index: a first `pip install gossamer` finds nothing, so the first line installs the clone."""
+    first = next(line for line in COMMANDS if line.startswith("pip "))
+    assert first.split()[:3] == ["pip", "install", "-e"]

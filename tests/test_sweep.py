@@ -506,3 +506,7 @@ def test_minutes_that_are_left_are_not_called_used_up(tmp_path: Path) -> None:
         "5 of the 10 minutes are left, which are not enough; not tried: a",
         "the 10 minutes are used up; not tried: b",
     ]
+    one = steprunner.StepRunner(SweepFolder(tmp_path), 1.0, SILENT, [])
+    one.before = 2 * 60.0
+    one.stop("c")
+    assert one.notes == ["the 1 minute is used up; not tried: c"]

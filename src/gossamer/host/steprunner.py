@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from gossamer.errors import GossamerError, StorageError
 from gossamer.host.progress import Progress
 from gossamer.host.stepfolder import StepFolder
+from gossamer.host.text import counted
 
 
 class WorkerLost(GossamerError):
@@ -189,9 +190,9 @@ class StepRunner:
     def stop(self, what: str, needed: float = 0.0) -> None:
         """No time is left for a step, or less than the seconds that it will take."""
         self.out_of_time = True
-        line = f"the {self.minutes:g} minutes are used up; not tried: {what}"
+        line = f"the {counted(self.minutes, 'minute is', 'minutes are')} used up; not tried: {what}"
         if 0 < self.left() < needed:
-            line = f"{self.left() / 60:.2g} of the {self.minutes:g} minutes are left, which are not enough; not tried: {what}"
+            line = f"{self.left() / 60:.2g} of the {counted(self.minutes, 'minute')} are left, which are not enough; not tried: {what}"
         self.notes.append(line)
         self.progress.say(line)
 

@@ -50,7 +50,7 @@ def evaluate(
         transform = FrameTransform(transform, source.store.count)
     batches = Batches(source, transform, order, batch, cache=cache, max_unreadable=max_unreadable)
     count = 0
-    for part in progress.track(prefetch(batches), len(batches), what):
+    for part in progress.track(prefetch(batches), len(batches), f"{what}: batch"):
         scorer.unreadable.extend(part.unreadable)
         if not len(part.indices):
             continue

@@ -403,7 +403,7 @@ def _one_epoch(session: Session) -> int:
     with ExitStack() as stack:
         stack.callback(parts.close)
         todo = session.progress.track(
-            range(counters.step_in_epoch, steps), steps - counters.step_in_epoch, f"epoch {counters.epoch + 1}"
+            range(counters.step_in_epoch, steps), steps - counters.step_in_epoch, f"epoch {counters.epoch + 1}: step"
         )
         for _ in todo if session.processes.first else range(counters.step_in_epoch, steps):
             if (
@@ -555,7 +555,7 @@ def _line(row: dict[str, Any], session: Session) -> str:
     teacher = f", of them the teacher {row['teacher_seconds']:.1f} s" if session.teacher else ""
     val_loss = "" if math.isnan(row["val_loss"]) else f"val loss {row['val_loss']:.4f}, "
     return (
-        f"epoch {row['epoch']:.4g}{of}{budget}: loss {row['loss']:.4f}, {val_loss}"
+        f"epoch {round(row['epoch'], 2):g}{of}{budget}: loss {row['loss']:.4f}, {val_loss}"
         f"val {metric_name(name)} {row[f'val_{name}']:.4f}, lr {row['lr']:.3g}, {row['images_per_second']:.0f} images/s{at} "
         f"(waiting for data {row['data_seconds']:.1f} s, steps {row['step_seconds']:.1f} s{teacher}, "
         f"evaluation {session.evaluation_seconds:.1f} s)"

@@ -46,7 +46,7 @@ def _warmup(session: Session, steps: int) -> str:
     if session.settings.schedule == "one_cycle" or warmup <= 0:
         return ""
     if session.settings.epochs is None:
-        return f"warm-up of {warmup:g} epochs, a tenth of the time at most"
+        return f"warm-up of {counted(warmup, 'epoch')}, a tenth of the time at most"
     count = round(warmup * steps)
     return (
         f"warm-up of {counted(count, 'step')}, {100 * warmup / session.settings.epochs:.2g} % of the run"
@@ -67,7 +67,8 @@ def say_forecast(session: Session, steps: int) -> None:
         left *= 1 - EVALUATION_SHARE / 2
     total = counters.step + round(left / max(step, 1e-9))
     session.say(
-        f"a step takes {step:.2g} s: about {total} steps, {total / steps:.2g} epochs, fit into {settings.minutes:g} minutes"
+        f"a step takes {step:.2g} s: about {counted(total, 'step')}, {total / steps:.2g} epochs, fit into "
+        f"{counted(settings.minutes, 'minute')}"
     )
 
 

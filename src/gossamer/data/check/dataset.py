@@ -31,8 +31,8 @@ class DatasetCheck(Report):
         return {**self.images.to_json(), "task": self.task, "annotations": annotations}
 
     def text(self) -> str:
-        """The annotations, then the images, advice last."""
-        return "\n\n".join([*([self.annotations.text()] if self.annotations else []), self.images.text()])
+        """What is read, the annotations in place of the classes, the images, advice last."""
+        return self.images.text(self.annotations.text() if self.annotations else "")
 
 
 def check_dataset(

@@ -149,17 +149,20 @@ class ImageCheck(Report):
             "left_out": [each.to_json() for each in self.left_out],
         }
 
-    def text(self) -> str:
-        """A summary for a terminal, advice last."""
-        lines = [self.how, "", *_counts(self.splits), "", *_facts(self.splits), ""]
+    def text(self, annotations: str = "") -> str:
+        """A summary for a terminal, advice last. annotations: their tables, where the images have no classes to count."""
+        counts = annotations.splitlines() or _counts(self.splits)
+        classes = not annotations
+        lines = [self.how, "", *counts, "", *_facts(self.splits), ""]
         lines += [f"notes: {len(self.notes)}", *(f"  {note}" for note in self.notes)]
-        lines += _examples("unreadable", [[item] for item in self.unreadable])
+        lines += _examples("unreadable", [[item] for item in self.unreadable], classes)
         for kind in ("exact", "near"):
-            lines += _examples(f"{kind} duplicates", getattr(self, kind))
-            lines += _examples(f"{kind} duplicates across splits", self.leaks(kind))
-            lines += _examples(f"{kind} duplicates of different class", self.conflicts(kind))
+            lines += _examples(f"{kind} duplicates", getattr(self, kind), classes)
+            lines += _examples(f"{kind} duplicates across splits", self.leaks(kind), classes)
+            if classes:
+                lines += _examples(f"{kind} duplicates of different class", self.conflicts(kind), classes)
         for kind, items in self.odd.items():
-            lines += _examples(f"{kind} ({ODD[kind]})", [[item] for item in items])
+            lines += _examples(f"{kind} ({ODD[kind]})", [[item] for item in items], classes)
         lines += ["", "What to do"] + [f"  * {line}" for line in self.advice]
         return "\n".join(printable(line) for line in lines)
 
@@ -411,12 +414,12 @@ def _facts(splits: dict[str, Split]) -> list[str]:
     return table_lines(rows)
 
 
-def _examples(title: str, groups: list[list[Item]]) -> list[str]:
-    """How many, and the first few: a line each."""
+def _examples(title: str, groups: list[list[Item]], classes: bool) -> list[str]:
+    """How many, and the first few: a line each. classes: whether images have a class of their own to name."""
     unit = "" if all(len(group) == 1 for group in groups) else f", {sum(map(len, groups))} images"
     lines = [f"{title}: {counted(len(groups), 'group') if unit else len(groups)}{unit}"]
     for group in groups[:SHOWN]:
-        names = [f"{item.name} ({item.split}, {item.label})" for item in group[:3]]
+        names = [f"{item.name} ({item.split}{f', {item.label}' if classes else ''})" for item in group[:3]]
         more = f" and {len(group) - 3} more" if len(group) > 3 else ""
         reason = f": {group[0].reason}" if group[0].reason else ""
         lines.append("  " + " = ".join(names) + more + reason)

@@ -63,6 +63,7 @@ class TargetCheck:
         rows += [(printable(name), *(str(self.counts[split][name]) for split in splits)) for name in classes]
         rows += [(kind, *(_figure(self.facts[split][kind]) for split in splits)) for kind in kinds]
         lines = table_lines(rows)
+        lines.insert(1 + len(classes), "")  # the facts stand in the same columns, below the classes
         lines += [f"cannot be read: {printable(name)}: {printable(reason)}" for name, reason in self.unreadable[:5]]
         lines += ["..."] if len(self.unreadable) > 5 else []
         return "\n".join([*lines, *map(printable, self.notes)])
