@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gossamer.compile.write import compile_file
+from gossamer.errors import InputError, ModelFileError
 from gossamer.runtime.native import Native
 
 node = helper.make_node
@@ -77,3 +79,10 @@ def check(path: Path, x: Any, tolerance: float = 1e-5) -> None:
     for name, one in wanted.items():
         assert outputs[name].shape == one.shape
         assert np.abs(outputs[name] - one).max() <= tolerance * max(1, float(np.abs(one).max()))
+
+
+def refused(path: Path, message: str) -> None:
+    """That compilation ends with this message and leaves no file."""
+    with pytest.raises((InputError, ModelFileError), match=message):
+        compile_file(path, path.with_suffix(".goss"))
+    assert not path.with_suffix(".goss").exists()

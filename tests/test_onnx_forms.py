@@ -14,7 +14,7 @@ import gossamer
 from gossamer.cli.main import main
 from gossamer.compile.lower import lower
 from gossamer.compile.write import compile_file
-from gossamer.errors import InputError, ModelFileError
+from gossamer.errors import ModelFileError
 from gossamer.modelfile.metadata import read_model_file
 from gossamer.runtime import native
 
@@ -22,16 +22,10 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
-from tests.onnxcases import CONV, INPUT, ROW, check, int64, node, noise, save, weight
+from tests.onnxcases import CONV, INPUT, ROW, check, int64, node, noise, refused, save, weight
 
 TO_LAST = node("Transpose", ["a"], ["t"], perm=[0, 2, 3, 1])
 Nodes = list[Any]
-
-
-def refused(path: Path, message: str) -> None:
-    with pytest.raises((InputError, ModelFileError), match=message):
-        compile_file(path, path.with_suffix(".goss"))
-    assert not path.with_suffix(".goss").exists()
 
 
 # operator sets

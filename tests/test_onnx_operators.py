@@ -16,7 +16,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 if not native.LIBRARY.is_file():
     pytest.skip("the native engine is not built: make engine", allow_module_level=True)
-from tests.onnxcases import CONV, INPUT, ROW, check, int64, node, noise, save, weight
+from tests.onnxcases import CONV, INPUT, ROW, check, int64, node, noise, refused, save, weight
 
 EVERY_ROW = weight(8, 1, 1)
 SCALAR = {"k": np.float32(0.3), "two": np.float32(2), "six": np.float32(6), "zero": np.float32(0)}
@@ -165,6 +165,35 @@ def test_large_numbers_agree_with_onnx_runtime(op: str, scale: float, tmp_path: 
 def test_gelu_answers_as_onnx_runtime(kind: str, scale: float, tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", [node("Gelu", ["x"], ["y"], approximate=kind)], opset=20)
     check(path, noise(INPUT) * np.float32(scale))
+
+
+ONE = (1, *INPUT[1:])
+FLAT = node("Reshape", ["a", "all"], ["r"])
+
+
+@pytest.mark.parametrize("sides", [(1, 8, 6, 6), (1, 288), (1, 8, 36), (1, 2, 4, 6, 6)])
+def test_all_numbers_in_their_order_by_gather_are_a_reshape(sides: tuple[int, ...], tmp_path: Path) -> None:
+    """As torch's exporter writes `as_strided`, two readers of it included."""
+    places = np.arange(288).reshape(sides)
+    nodes = [*CONV, FLAT, node("Gather", ["r", "at"], ["g"]), node("Gather", ["r", "at"], ["h"])]
+    nodes += [node("Relu", ["g"], ["p"]), node("Add", ["p", "h"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, {"all": int64(-1), "at": places}, ONE, rank=len(sides))
+    check(path, noise(ONE))
+
+
+@pytest.mark.parametrize(
+    "shape, places",
+    [
+        (ONE, np.arange(288)[::-1].reshape(1, 8, 6, 6)),
+        (ONE, np.arange(252).reshape(1, 7, 6, 6)),
+        (ONE, np.arange(288).reshape(8, 1, 6, 6)),
+        (INPUT, np.arange(288).reshape(1, 8, 6, 6)),
+        ((2, *INPUT[1:]), np.arange(576).reshape(2, 8, 6, 6)),
+    ],
+)
+def test_other_numbers_by_gather_are_refused(shape: Any, places: Any, tmp_path: Path) -> None:
+    nodes = [*CONV, FLAT, node("Gather", ["r", "at"], ["y"])]
+    refused(save(tmp_path / "m.onnx", nodes, {"all": int64(-1), "at": places}, shape), "mixes axes or the batch")
 
 
 def test_mish_is_an_operator_from_18_on(tmp_path: Path) -> None:

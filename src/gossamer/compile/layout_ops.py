@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from gossamer.compile import layout
 from gossamer.compile.attributes import normalized_axes
 from gossamer.compile.layout import Axes
@@ -21,10 +25,39 @@ def lower_reshape(low: Lowering, node: OnnxNode) -> None:
     """Reshape, Flatten, Squeeze, Unsqueeze: the same numbers under other axes."""
     source = low.read(node)
     rearranged_axes = rearranged(low, node)
+    if rearranged_axes is None and _strided(low, node, source):
+        return
     if rearranged_axes is None:
         what = f"its axis is {node.attributes.get('axis', 1)}" if node.op == "Flatten" else "its shape"
         low.refuse(node, f"{what}, which mixes axes or the batch")
     low.alias(node, source, rearranged_axes)
+
+
+def _strided(low: Lowering, node: OnnxNode, source: int) -> bool:
+    """All numbers of one image in one row, then by Gather in the same order under other axes; whether that begins here.
+
+    So torch's exporter writes `as_strided`, which its means over height and width become for a batch of one.
+    """
+    name, axes = node.outputs[0], low.axes_of(node.inputs[0])
+    readers, count = low.users.get(name, []), math.prod(layout.sides_of(axes))
+    sides = low.shape_of(node, 1) if node.op == "Reshape" else None
+    if (low.onnx.input.shape or ())[0] != 1 or sides not in ([-1], [count]) or low.uses[name] != len(readers):
+        return False
+    found = []
+    for reader in readers:
+        places = low.onnx.tensors.get(reader.inputs[1]) if reader.op == "Gather" and reader.inputs[0] == name else None
+        if places is None or reader.attributes.get("axis", 0) not in (0, -1) or places.dtype.kind not in "iu":
+            return False
+        in_order = places.ndim > 1 and places.shape[0] == 1 and places.size == count
+        new = layout.reshaped_axes(axes, places.shape[1:]) if in_order else None
+        if new is None or not np.array_equal(places.reshape(-1), np.arange(count)):
+            return False
+        found.append((reader, new))
+    low.alias(node, source, axes)
+    for reader, new in found:
+        low.alias(reader, source, new)
+        low.skip.add(id(reader))
+    return bool(found)
 
 
 def rearranged(low: Lowering, node: OnnxNode) -> Axes | None:
