@@ -54,8 +54,10 @@ def test_a_model_file_becomes_a_package(name: str, tmp_path: Path, capsys: pytes
 
 @pytest.mark.full
 @needs_coreml
-def test_operations_have_a_form_in_core_ml(tmp_path: Path) -> None:
-    """Several in one file; an output whose name Core ML does not take."""
+def test_operations_have_a_form_in_core_ml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several in one file; an output whose name Core ML does not take. No copy of the package is left."""
+    import tempfile
+
     from gossamer.coreml.write import write_package
     from gossamer.modelfile.metadata import read_model_file
 
@@ -68,7 +70,11 @@ def test_operations_have_a_form_in_core_ml(tmp_path: Path) -> None:
     outputs = "silu hard max.1 mean exp depthwise whole space max_1".split()
     constants = {"d": weight(8, 1, 3, 3), "f": weight(5, 8, 6, 6)}
     file = read_model_file(save(tmp_path / "m.onnx", nodes, constants, outputs=outputs))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     written = write_package(file, tmp_path / "m.mlpackage")
+    assert not list(temporary.rglob("*.mlpackage"))
     assert written.features == ("x", *"silu hard max_1 mean exp depthwise whole space max_1_2".split())
     assert written.structure.layers == 3 and written.structure.operations > 9
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,7 @@ def write_package(file: ModelFile, place: Path) -> CoreMlPackage:
         ],
         "metadata": None if file.metadata is None else file.metadata.to_json(),
     }
+    made: list[Any] = []
     try:
         with _quiet():
             exported = exported_program(module, example)
@@ -85,6 +87,7 @@ def write_package(file: ModelFile, place: Path) -> CoreMlPackage:
                 skip_model_load=True,
                 pass_pipeline=pipeline,
             )
+            made.append(model)
             spec = model.get_spec()
             features = [*spec.description.input, *spec.description.output]
             # through names that nothing has: one feature may have the name that another is to get
@@ -93,13 +96,18 @@ def write_package(file: ModelFile, place: Path) -> CoreMlPackage:
             for number, name in enumerate(names):
                 package.utils.rename_feature(spec, f"gossamer_{number}", name)
             _describe(spec, file, json.dumps(entry, allow_nan=False))
-            package.models.MLModel(spec, weights_dir=model.weights_dir, skip_model_load=True).save(str(place))
+            made.append(package.models.MLModel(spec, weights_dir=model.weights_dir, skip_model_load=True))
+            made[-1].save(str(place))
     except Exception as error:  # torch and coremltools raise anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         do = "export to another format, or take that layer out of the network"
         raise InputError(
             f"{file.path}: coremltools {package.__version__}: {reason}", "operators that Core ML has", do
         ) from error
+    finally:  # coremltools keeps a copy of each until the process ends, and for ever where that ends without atexit
+        for one in made:
+            if one.is_temp_package:
+                shutil.rmtree(one.package_path, ignore_errors=True)
     with _quiet():
         structure = check_structure(package, place, module, list(zip(names, [list(example.shape), *shapes])))
     return CoreMlPackage(str(package.__version__), tuple(names), structure)
