@@ -222,7 +222,8 @@ CASES: dict[str, tuple[Callable[[], Words], int, str]] = {
     # tables
     "a null in a table": (lambda: table("path,label\n\0\0,class0\n"), 2, "line 2"),
     "a long cell": (lambda: table(f"path,label\n{'x' * 200_000},class0\n"), 2, "field larger"),
-    "a table in UTF-16": (lambda: table(f"path,label\n{IMAGE},class0\n".encode("utf-16")), 2, "not UTF-8"),
+    "a table in UTF-16": (lambda: table(f"path,label\n{IMAGE},class0\n".encode("utf-16")), 0, "1 image, "),
+    "a table in Windows' Latin": (lambda: table(f"path,label\n{IMAGE},cl\xe4ss0\n".encode("cp1252")), 2, "not UTF-8"),
     "a table of 100,000 columns": (lambda: table(f"path,label{',x' * 100_000}\n"), 2, "lists no images"),
     "a table with an open quote": (lambda: table(f'path,label\n"{IMAGE},class0\n'), 2, "unexpected end"),
     "a table of an old Mac": (lambda: table(f"path,label\r{IMAGE},class0\r"), 0, "1 image, "),

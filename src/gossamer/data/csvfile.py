@@ -17,6 +17,7 @@ from gossamer.data.source import Files, class_order, shown
 from gossamer.data.spelling import Spellings
 from gossamer.data.table import Table
 from gossamer.errors import DataError
+from gossamer.host.encoding import decode_text, not_text
 from gossamer.host.storage import read_unchanged
 from gossamer.host.text import counted, none_of
 from gossamer.images.decode import IMAGE_SUFFIXES, is_text
@@ -244,11 +245,11 @@ def read_lines(path: Path, failed: list[DataError] | None = None) -> list[tuple[
     read. Without it, in the header, or where they are many, they are raised. Raises DataError.
     """
     try:
-        content = read_unchanged(path).decode("utf-8-sig")
+        content = decode_text(read_unchanged(path))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", "a CSV file that can be read", "check the path") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8", _ALLOWED, "save it as UTF-8") from error
+        raise DataError(f"{path}: {not_text(error)}", _ALLOWED, "save it as UTF-8") from error
     text, separator = list(io.StringIO(content, newline="")), separator_of(content)
     lines: list[tuple[int, list[str]]] = []
     start = 0

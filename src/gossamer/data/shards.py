@@ -22,6 +22,7 @@ from gossamer.data.source import Indices, class_order, shown
 from gossamer.data.table import Table
 from gossamer.data.tar import TarMember, members
 from gossamer.errors import DataError
+from gossamer.host.encoding import decode_text
 from gossamer.host.storage import open_descriptor, read_unchanged
 from gossamer.host.text import counted
 from gossamer.images.decode import IMAGE_SUFFIXES, is_text
@@ -237,7 +238,7 @@ def _label(path: Path, member: TarMember, extension: str, handle: int) -> str | 
         )
     content = os.pread(handle, member.size, member.start)
     try:
-        text = content.decode("utf-8-sig").strip()
+        text = decode_text(content).strip()
         if extension == "json":
             value = json.loads(text)
             keys = [key for key in _JSON_LABELS if key in value] if isinstance(value, dict) else []
@@ -306,7 +307,7 @@ def _no_class(
 def _read_classes(path: Path) -> tuple[str, ...]:
     """The lines of classes.txt, () where there is none. Raises DataError."""
     try:
-        lines = read_unchanged(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        lines = decode_text(read_unchanged(path)).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError) as error:
@@ -330,7 +331,7 @@ def _read_json(path: Path) -> tuple[str, ...]:
     """
     allowed = 'a list of class names, or {"0": "cat", "1": "dog"}, or {"cat": 0, "dog": 1}'
     try:
-        value = json.loads(read_unchanged(path).decode("utf-8-sig"))
+        value = json.loads(decode_text(read_unchanged(path)))
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, RecursionError) as error:

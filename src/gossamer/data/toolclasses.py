@@ -26,6 +26,7 @@ from gossamer.data.skipped import note_skipped
 from gossamer.data.source import Files, class_order, shown
 from gossamer.data.table import Table
 from gossamer.errors import DataError
+from gossamer.host.encoding import peeked
 from gossamer.host.storage import open_regular
 from gossamer.host.text import counted
 
@@ -73,7 +74,7 @@ def _fiftyone(root: Path) -> Path | None:
     path = root / FILE
     try:
         with open_regular(path) as file:
-            start = file.read(_PEEK)
+            start = peeked(file.read(_PEEK))
     except OSError:
         return None
     return path if _LABELS.search(start) and b'"bounding_box"' not in start else None
@@ -136,7 +137,7 @@ def _label_studio(root: Path) -> Path | None:
     if path is None:
         return None
     with open_regular(path) as file:
-        start = file.read(_PEEK)
+        start = peeked(file.read(_PEEK))
     return path if b'"choice' in start and b'labels"' not in start else None
 
 
@@ -187,7 +188,7 @@ def _is_table(path: Path) -> bool:
     """Whether a file begins with the header of a table of images: a file of the same name lists the classes of masks."""
     try:
         with open_regular(path) as file:
-            return file.read(_PEEK).removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(b"filename")
+            return peeked(file.read(_PEEK)).lstrip().lower().startswith(b"filename")
     except OSError:
         return False
 

@@ -40,6 +40,7 @@ from gossamer.data.boxes.rle import rle_box
 from gossamer.data.folder import folders, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
+from gossamer.host.encoding import peeked
 from gossamer.host.storage import open_regular
 from gossamer.host.text import counted, none_of
 
@@ -80,8 +81,9 @@ def is_coco(path: Path) -> bool:
         return True  # reading it will say what is wrong
     if path.name.endswith(".coco.json"):
         return True
-    is_list = start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")  # at the top: of another tool
-    return not is_list and (bool(_LISTS.search(start)) or (len(start) > _PEEK and b'"categories"' in start))
+    is_longer, start = len(start) > _PEEK, peeked(start)
+    is_list = start.lstrip().startswith(b"[")  # at the top: of another tool
+    return not is_list and (bool(_LISTS.search(start)) or (is_longer and b'"categories"' in start))
 
 
 def read_coco(root: Path, file: Path | None = None) -> Draft:

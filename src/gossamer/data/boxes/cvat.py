@@ -31,6 +31,7 @@ from gossamer.data.boxes.xmlfile import read_xml
 from gossamer.data.folder import printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
+from gossamer.host.encoding import peeked
 from gossamer.host.storage import open_regular
 from gossamer.host.text import counted
 
@@ -49,7 +50,7 @@ def is_cvat(path: Path) -> bool:
     """Whether an XML file begins with <annotations>."""
     try:
         with open_regular(path) as file:
-            return b"<annotations" in file.read(_PEEK)
+            return b"<annotations" in peeked(file.read(_PEEK))
     except OSError:
         return False
 

@@ -26,6 +26,7 @@ from gossamer.data.boxes.records import (
 from gossamer.data.folder import printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
+from gossamer.host.encoding import peeked
 from gossamer.host.storage import open_regular
 from gossamer.host.text import counted
 
@@ -39,7 +40,7 @@ def fiftyone_file(root: Path) -> Path | None:
     path = root / FILE
     try:
         with open_regular(path) as file:
-            start = file.read(1 << 16)
+            start = peeked(file.read(1 << 16))
     except OSError:
         return None
     return path if _LABELS.search(start) and b'"bounding_box"' in start else None

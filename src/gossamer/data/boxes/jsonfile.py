@@ -10,6 +10,7 @@ from typing import Any
 from gossamer.data.boxes.records import contents
 from gossamer.data.folder import printable_path
 from gossamer.errors import DataError
+from gossamer.host.encoding import decode_text, not_text
 
 LIMIT = 1 << 31
 """Bytes of a JSON file; the largest of COCO has a quarter of that."""
@@ -38,9 +39,9 @@ def read_list(path: Path, allowed: str, limit: int = LIMIT) -> tuple[list[dict[s
 def _parsed(path: Path, limit: int) -> Any:
     name = printable_path(str(path))
     try:
-        return json.loads(contents(path, limit).decode("utf-8-sig"))
+        return json.loads(decode_text(contents(path, limit)))
     except UnicodeDecodeError as error:
-        raise DataError(f"{name}: byte {error.start} is not UTF-8", "JSON", "save it as UTF-8") from error
+        raise DataError(f"{name}: {not_text(error)}", "JSON", "save it as UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: is no JSON: {reprlib.repr(str(error))}", "JSON", "fix the file") from error
 

@@ -35,6 +35,7 @@ from gossamer.data.boxes.records import (
 from gossamer.data.folder import printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
+from gossamer.host.encoding import peeked
 from gossamer.host.storage import open_regular
 from gossamer.host.text import counted
 from gossamer.images.hidden import is_hidden
@@ -66,7 +67,7 @@ def is_labelme(path: Path) -> bool:
     """Whether a JSON file has shapes."""
     try:
         with open_regular(path) as file:
-            return bool(_SHAPES.search(file.read(_PEEK)))
+            return bool(_SHAPES.search(peeked(file.read(_PEEK))))
     except OSError:
         return False
 

@@ -32,6 +32,7 @@ from gossamer.data.boxes.records import (
 from gossamer.data.folder import printable_path
 from gossamer.data.source import class_order, shown
 from gossamer.errors import DataError
+from gossamer.host.encoding import peeked
 from gossamer.host.storage import open_regular
 from gossamer.host.text import counted
 
@@ -62,7 +63,7 @@ def is_label_studio(path: Path) -> bool:
     """Whether a JSON file is a list with the words of Label Studio."""
     try:
         with open_regular(path) as file:
-            start = file.read(_PEEK).removeprefix(b"\xef\xbb\xbf").lstrip()
+            start = peeked(file.read(_PEEK)).lstrip()
     except OSError:
         return False
     return start.startswith(b"[") and b'"bndbox"' not in start and bool(_WORDS.search(start))

@@ -17,6 +17,7 @@ from typing import Any
 from gossamer.data.folder import SPLIT_NAMES, hidden_notes, printable_path
 from gossamer.data.source import shown
 from gossamer.errors import DataError, ImageError
+from gossamer.host.encoding import decode_text, not_text
 from gossamer.host.storage import read_unchanged
 from gossamer.host.text import none_of
 from gossamer.images.decode import is_text
@@ -138,11 +139,9 @@ def contents(path: Path, limit: int) -> bytes:
 def lines_of(path: Path, limit: int = 1 << 28) -> list[str]:
     """The lines of a UTF-8 text file, stripped, blank ones too. Raises DataError."""
     try:
-        return [line.strip() for line in split_lines(contents(path, limit).decode("utf-8-sig"))]
+        return [line.strip() for line in split_lines(decode_text(contents(path, limit)))]
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{printable_path(str(path))}: byte {error.start} is not UTF-8", "UTF-8 text", "save it as UTF-8"
-        ) from error
+        raise DataError(f"{printable_path(str(path))}: {not_text(error)}", "UTF-8 text", "save it as UTF-8") from error
 
 
 def split_lines(text: str) -> list[str]:

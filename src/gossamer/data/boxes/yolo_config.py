@@ -22,6 +22,7 @@ from gossamer.data.folder import SPLIT_NAMES, printable_path
 from gossamer.data.source import shown
 from gossamer.data.spelling import Spellings, spelling
 from gossamer.errors import DataError, MissingPackageError
+from gossamer.host.encoding import decode_text, not_text, peeked
 from gossamer.host.storage import open_regular
 from gossamer.host.text import counted
 from gossamer.images.hidden import is_hidden
@@ -84,7 +85,7 @@ def _is_config(path: Path) -> bool:
     """Whether a .yaml file of any name has the keys of a data set at its top."""
     try:
         with open_regular(path) as file:
-            lines = file.read(_YAML_LIMIT).splitlines()
+            lines = peeked(file.read(_YAML_LIMIT)).splitlines()
     except OSError:
         return False
     keys = {line.partition(b":")[0] for line in lines if b":" in line}
@@ -233,7 +234,7 @@ def _from_yaml(path: Path) -> YoloConfig:
     except ImportError as error:
         raise MissingPackageError("PyYAML", "train", f"reading {path.name}") from error
     try:
-        source = contents(path, _YAML_LIMIT).decode("utf-8-sig")
+        source = decode_text(contents(path, _YAML_LIMIT))
         if sum(map(source.count, "[{")) > _BRACKETS:
             raise DataError(f"{path}: has more than {_BRACKETS} brackets", NAMES, "leave only the names in it")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(source, yaml.SafeLoader)):
@@ -246,7 +247,7 @@ def _from_yaml(path: Path) -> YoloConfig:
         finally:
             loader.dispose()
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8", NAMES, "save it as UTF-8") from error
+        raise DataError(f"{path}: {not_text(error)}", NAMES, "save it as UTF-8") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: is no YAML: {reprlib.repr(str(error))}", NAMES, "fix the file") from error
     if not isinstance(value, dict):

@@ -11,6 +11,7 @@ from pathlib import Path
 from gossamer.data.boxes.records import files_in, parse_number, split_of
 from gossamer.data.folder import folders
 from gossamer.data.spelling import spelling
+from gossamer.host.encoding import peeked
 from gossamer.host.storage import open_regular
 from gossamer.images.hidden import is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES
@@ -140,7 +141,7 @@ def _is_label(path: Path) -> bool:
     """Whether the first line of a text file is one of numbers that a label has."""
     try:
         with open_regular(path) as file:
-            words = file.readline(1 << 16).split()
+            words = peeked(file.read(1 << 16)).partition(b"\n")[0].split()
     except OSError:
         return False
     return len(words) >= 5 and all(math.isfinite(parse_number(word.decode("ascii", "replace"))) for word in words)

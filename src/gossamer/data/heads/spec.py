@@ -20,6 +20,7 @@ from typing import Any
 from gossamer.data.boxes.records import contents
 from gossamer.data.source import shown
 from gossamer.errors import DataError, MissingPackageError, SettingsError
+from gossamer.host.encoding import decode_text, not_text
 from gossamer.host.text import counted
 from gossamer.predictions.head import KINDS, MOST_HEADS, is_plain_text
 from gossamer.settings.file import BAD_TAGS, check_depth, check_sizes
@@ -82,9 +83,9 @@ def heads_text(heads: str) -> str:
     if "\n" in heads or "{" in heads or ": " in heads:
         return heads
     try:
-        return contents(Path(heads), _TEXT_LIMIT).decode("utf-8-sig")
+        return decode_text(contents(Path(heads), _TEXT_LIMIT))
     except UnicodeDecodeError as error:
-        raise DataError(f"{heads}: byte {error.start} is not UTF-8", "UTF-8 text", "save it as UTF-8") from error
+        raise DataError(f"{heads}: {not_text(error)}", "UTF-8 text", "save it as UTF-8") from error
 
 
 def parse_heads(heads: str) -> tuple[HeadSpec, ...]:

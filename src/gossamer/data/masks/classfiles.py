@@ -26,6 +26,7 @@ from gossamer.data.csvfile import separator_of
 from gossamer.data.folder import SPLIT_NAMES, folders, printable_path
 from gossamer.data.masks.classes import FILES, ClassEntry, checked, parse_json, parse_text
 from gossamer.errors import DataError, ImageError
+from gossamer.host.encoding import decode_text, not_text
 from gossamer.host.storage import read_unchanged
 from gossamer.host.text import counted
 from gossamer.images.decode import IMAGE_SUFFIXES, decode_stored, read_file
@@ -89,11 +90,11 @@ def _lists_images(content: str) -> bool:
 
 def _text_of(path: Path) -> str:
     try:
-        return read_unchanged(path).decode("utf-8-sig")
+        return decode_text(read_unchanged(path))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", "a file that can be read", "check its permissions") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8", "UTF-8 text", "save it as UTF-8") from error
+        raise DataError(f"{path}: {not_text(error)}", "UTF-8 text", "save it as UTF-8") from error
 
 
 def by_value(named: dict[int, str], name: str) -> list[ClassEntry]:

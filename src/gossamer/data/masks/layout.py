@@ -19,6 +19,7 @@ from gossamer.data.masks import siblings
 from gossamer.data.source import shown
 from gossamer.data.spelling import spelling
 from gossamer.errors import DataError
+from gossamer.host.encoding import decode_text
 from gossamer.host.storage import read_unchanged
 from gossamer.host.text import counted
 from gossamer.images.hidden import is_hidden
@@ -298,7 +299,7 @@ def _listed(pairs: list[MaskPair], lists: dict[str, Path], notes: list[str]) -> 
     listed: dict[str, MaskPair] = {}
     for split, path in lists.items():
         try:
-            names = _names_in(read_unchanged(path).decode("utf-8-sig"), by_stem)
+            names = _names_in(decode_text(read_unchanged(path)), by_stem)
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: {error}", "a text file of a name per line", "fix the file") from error
         missing = [name for name in names if name not in by_stem]
