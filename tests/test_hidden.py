@@ -19,6 +19,7 @@ KEPT_BESIDE = (
     *("@eaDir/p0.jpg/SYNOPHOTO_THUMB_M.jpg", "#recycle/gone.jpg", "@Recycle/gone.png", "$RECYCLE.BIN/S-1/$R1.jpg"),
     *("__MACOSX/._p0.jpg", "lost+found/#1.jpg", "System Volume Information/x.png", "found.000/file0.jpg", "._p0.jpg"),
     *(".thumbnails/normal/a.png", ".@__thumb/p0.jpg", ".Trash-1000/files/p0.jpg", "@__thumb/p0.jpg"),
+    *("@Transcode/a.jpg", "_vti_cnf/p0.jpg", "iPod Photo Cache/T1.jpg", "[Originals]/p0.jpg", "$Extend/a.jpg"),
 )
 
 
@@ -43,6 +44,20 @@ def test_a_folder_of_classes(tmp_path: Path, beside: str, at: str) -> None:
     assert data.classes == ("cat", "dog") and data.fingerprint == plain.fingerprint
     (note,) = data.notes
     assert "1 image in hidden files" in note and f"{beside.split('/')[0]} (1)" in note
+
+
+@pytest.mark.parametrize("place", ["Thumbnails", "cat/thumbs", "dog/2019/Originals/raw", "Trash"])
+def test_folders_that_may_be_of_copies_are_read_and_told(tmp_path: Path, place: str) -> None:
+    """A class may be called so, too."""
+    write_image(classes(tmp_path) / place / "a.png")
+    data = open_data(tmp_path)
+    assert len(data.train) + len(data.val) == 11
+    called = place.removesuffix("/raw")
+    assert [
+        note
+        for note in data.notes
+        if "1 image is read from folders called as those of copies" in note and f"{called} (1)" in note
+    ]
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,40 @@ def test_files_of_macos_are_no_annotations(tmp_path: Path, kind: str) -> None:
     assert not open_boxes(tmp_path).notes
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"images": ["a0.jpg", "a1.jpg"]}',
+        '{"images": [{"file": "a0.jpg", "score": 0.5}]}',
+        '{"annotations": [{"by": "me"}]}',
+        '{"images": [{"id": 1}], "annotations": [], "categories": []}',
+    ],
+)
+def test_a_json_of_a_tool_leaves_a_yolo_folder_yolo(tmp_path: Path, content: str) -> None:
+    yolo(tmp_path)
+    write_file(tmp_path / "classes.txt", "car\ndog\n")
+    write_file(tmp_path / "export.json", content)
+    is_complete(tmp_path)
+    assert not open_boxes(tmp_path).notes
+
+
+@pytest.mark.parametrize("cut", [0, 40])
+def test_coco_beside_yolo_is_not_guessed_at(tmp_path: Path, cut: int) -> None:
+    """Whole or broken off: either may be what is meant."""
+    yolo(tmp_path)
+    write_file(tmp_path / "classes.txt", "car\ndog\n")
+    write_file(tmp_path / "all.json", coco_json("a{}.jpg".format)[: -cut or None])
+    with pytest.raises(DataError, match="holds COCO boxes, YOLO boxes"):
+        open_boxes(tmp_path)
+
+
+def test_a_number_of_python_alone_is_none(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    write_file(tmp_path / "classes.txt", "car\ndog\n")
+    write_file(tmp_path / "labels/a0.txt", "0 .5 .5 .2 1_0\n")
+    assert "1 of 8 boxes have corners that are no numbers, and are dropped" in open_boxes(tmp_path).notes
+
+
 def numbers_as_text(value: dict[str, list[dict[str, object]]]) -> None:
     for entry in value["images"]:
         entry["id"] = str(entry["id"])

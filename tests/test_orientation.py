@@ -53,6 +53,8 @@ def files(packet: bytes) -> Iterator[tuple[str, bytes]]:
         for name, kind, body in (
             ("iTXt", b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet),
             ("compressed iTXt", b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(packet)),
+            ("tEXt", b"tEXt", b"XML:com.adobe.xmp\0" + packet),
+            ("zTXt", b"zTXt", b"XML:com.adobe.xmp\0\0" + zlib.compress(packet)),
             ("ImageMagick's tEXt", b"tEXt", b"Raw profile type xmp\0" + raw),
             ("ImageMagick's zTXt", b"zTXt", b"Raw profile type xmp\0\0" + zlib.compress(raw)),
         ):

@@ -116,7 +116,17 @@ def labelme_json(root: Path, write: Write) -> None:
         write(root / f"a{i}.json", renamed(labelme(i)))
 
 
-BOXES = (classes_txt, data_yaml, yaml_of_another_name, lists, labels, coco, label_studio_json, fiftyone_json, labelme_json)
+BOXES = (
+    classes_txt,
+    data_yaml,
+    yaml_of_another_name,
+    lists,
+    labels,
+    coco,
+    label_studio_json,
+    fiftyone_json,
+    labelme_json,
+)
 
 
 def writer(encoding: str) -> Write:

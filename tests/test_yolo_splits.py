@@ -74,6 +74,8 @@ def test_lists_of_images(tmp_path: Path, line: str) -> None:
         "train: ../images/camA\nval: ../images/camB\n",
         "train: /content/set/images/camA\nval: /content/set/images/camB\n",
         "path: images\ntrain: camA\nval: camB\n",
+        "train: images/*A\nval: images/*B\n",
+        "train: images/camA/**/*.png\nval: images/camB/**\n",
     ],
 )
 def test_folders_of_any_name(tmp_path: Path, yaml: str) -> None:
@@ -81,6 +83,16 @@ def test_folders_of_any_name(tmp_path: Path, yaml: str) -> None:
     data = open_boxes(root)
     assert stems(data) == {"train": TRAIN, "val": VAL} and not data.notes
     assert all(len(source.target(i)) == 2 for source in data.splits().values() for i in range(len(source)))
+
+
+@pytest.mark.parametrize("path", ["/datasets/set", "../datasets/set", "C:\\\\data\\\\set", "~/all/set", "./set", "set"])
+def test_a_path_whose_end_is_beside_data_yaml(tmp_path: Path, path: str) -> None:
+    """Ultralytics starts from its folder of data sets."""
+    yaml = f'path: "{path}"\ntrain: images/camA\nval: images/camB\n'
+    cameras(tmp_path / "set", yaml)
+    (tmp_path / "set/data.yaml").rename(tmp_path / "data.yaml")
+    data = open_boxes(tmp_path)
+    assert stems(data) == {"train": TRAIN, "val": VAL} and not data.notes
 
 
 @pytest.mark.parametrize("images", ["{}/images", "pictures/{}", "shots/images/{}"])

@@ -14,7 +14,7 @@ from gossamer.data.source import Files, shown
 from gossamer.data.table import Table
 from gossamer.errors import DataError
 from gossamer.host.text import counted, truncated
-from gossamer.images.hidden import is_hidden
+from gossamer.images.hidden import DOUBTFUL_FOLDERS, is_hidden
 from gossamer.images.preprocess import IMAGE_SUFFIXES, printable
 
 # the names that a split's folder, file or CSV entry may have, in lower case
@@ -62,13 +62,14 @@ def read_folder(root: Path) -> Table:
     names: set[str] = set()
     others: Counter[str] = Counter()
     skipped: list[str] = []
+    doubtful: list[str] = []
     if "" not in parts:
         _scan(root, skipped)
     for split, top in parts.items():
         classes = list(folders(top, skipped))
         for folder in classes:
             before = len(entries)
-            for path in walk_files(folder, notes, skipped, above=root):
+            for path in walk_files(folder, notes, skipped, above=root, doubtful=doubtful):
                 ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 (a million times)
                 if ending in IMAGE_SUFFIXES:
                     entries.append((path[len(prefix) :], folder.name, split))
@@ -98,6 +99,7 @@ def read_folder(root: Path) -> Table:
             f"{root}: holds no images", _ALLOWED, f"check the path; images end in {shown(sorted(IMAGE_SUFFIXES), 12)}"
         )
     notes += hidden_notes(root, skipped)
+    notes += _doubtful_notes(root, [path for path, _, _ in entries], [name[len(prefix) :] for name in doubtful])
     if others:
         notes.append(f"{root}: {no_images(others)}")
     entries.sort()
@@ -166,6 +168,21 @@ def hidden_notes(root: Path, skipped: Iterable[str]) -> list[str]:
     return [f"{root}: {counted(total, 'image')} {where}: {names}"]
 
 
+def _doubtful_notes(root: Path, paths: Iterable[str], doubtful: Iterable[str]) -> list[str]:
+    """A note on images that are read from folders that are called as those of copies and deleted files, [] without any."""
+    starts = tuple(os.path.join(name, "") for name in doubtful)  # noqa: PTH118 (paths are plain text here)
+    counts = Counter(
+        next(start for start in starts if path.startswith(start)) for path in paths if path.startswith(starts)
+    )
+    if not counts:
+        return []
+    names = shown(f"{printable_path(name[:-1])} ({count})" for name, count in sorted(counts.items()))
+    count = counted(counts.total(), "image is", "images are")
+    return [
+        f"{root}: {count} read from folders called as those of copies and deleted files, remove them if they are: {names}"
+    ]
+
+
 def no_images(endings: Counter[str]) -> str:
     """What a note says of files of a folder that are no images, by the endings of their names."""
     by_name = "by {} name {} passed over"
@@ -204,12 +221,17 @@ def _above(top: Path, root: Path) -> set[tuple[int, int]]:
 
 
 def walk_files(
-    top: Path, notes: list[str], skipped: list[str] | None = None, above: Path | None = None
+    top: Path,
+    notes: list[str],
+    skipped: list[str] | None = None,
+    above: Path | None = None,
+    doubtful: list[str] | None = None,
 ) -> Iterator[str]:
     """The paths of all files under `top`. Links are followed, but no folder is entered twice, nor one of those from `above`
     down to `top`.
 
-    notes: gets a line for a folder that is not entered again. skipped: gets the paths of what is hidden.
+    notes: gets a line for a folder that is not entered again. skipped: gets the paths of what is hidden;
+    doubtful: of folders, `top` among them, that are called as those of copies and deleted files.
     """
     entered = _above(top, above) if above else set()
     todo = [os.fspath(top)]
@@ -221,6 +243,8 @@ def walk_files(
             notes.append(f"{printable_path(folder)}: a link to a folder that was read already is passed over")
             continue
         entered.add((status.st_dev, status.st_ino))
+        if doubtful is not None and os.path.basename(folder).lower() in DOUBTFUL_FOLDERS:  # noqa: PTH119
+            doubtful.append(folder)
         for entry in entries:
             if _is_folder(entry):
                 todo.append(entry.path)

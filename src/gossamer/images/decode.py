@@ -107,17 +107,17 @@ _NO_TEXT = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Categories of characters that are no part of a line of text: control characters, surrogates, ends of lines."""
 
 _ORIENTATION = 0x0112
-# the chunks of a PNG that hold EXIF or XMP, by how they begin
-_RAW_XMP = b"Raw profile type xmp\0"  # as ImageMagick writes it
-_PNG_METADATA: dict[bytes, bytes | tuple[bytes, ...]] = {
-    b"eXIf": b"",
-    b"iTXt": b"XML:com.adobe.xmp\0",
-    b"tEXt": (b"Raw profile type exif\0", _RAW_XMP),
-    b"zTXt": (b"Raw profile type exif\0", _RAW_XMP),
-}
 # where Pillow leaves EXIF and XMP
 _EXIF = frozenset({"exif", "Raw profile type exif"})
 _METADATA = _EXIF | {"xmp", "XML:com.adobe.xmp", "Raw profile type xmp"}
+# the chunks of a PNG that hold EXIF or XMP, by how they begin: any text chunk may have one of the words that Pillow knows
+_WORDS = tuple(word.encode() + b"\0" for word in sorted(_METADATA))
+_PNG_METADATA: dict[bytes, bytes | tuple[bytes, ...]] = {
+    b"eXIf": b"",
+    b"iTXt": _WORDS,
+    b"tEXt": _WORDS,
+    b"zTXt": _WORDS,
+}
 # XMP, part 2, 8.5: the property Orientation of this namespace, whose prefix a file may choose, as attribute or element
 _TIFF_PREFIX = re.compile(rb"""xmlns:([A-Za-z_][\w.-]{0,40})\s{0,9}=\s{0,9}["']http://ns\.adobe\.com/tiff/1\.0/["']""")
 _TIFF_ORIENTATION = (

@@ -30,12 +30,14 @@ SYSTEM_FOLDERS = frozenset(
             "@cloudsync",
         ),
         *("@download", "@img_bkp_cache", "@autoupdate", "@quarantine", "~snapshot", "@synoresource", "@synoeastream"),
+        *("@transcode", "@userpreference", "@__qini", "@synologydrive"),
         # tools that copy and compare folders
         "_gsdata_",
         # Windows
         *(
             "$recycle.bin",
             "recycler",
+            "$extend",
             "recycle bin",
             "system volume information",
             "thumbs.db",
@@ -49,6 +51,8 @@ SYSTEM_FOLDERS = frozenset(
             "msdownld.tmp",
             "onedrivetemp",
         ),
+        # FrontPage, iTunes and Picasa: copies of the images beside them
+        *("_vti_cnf", "ipod photo cache", "[originals]"),
         # macOS, in archives and on shares
         *("__macosx", "network trash folder", "temporary items", "thevolumesettingsfolder"),
         # Android, and tar files taken apart by tools that do not know their headers
@@ -58,6 +62,11 @@ SYSTEM_FOLDERS = frozenset(
     }
 )
 """In lower case."""
+
+DOUBTFUL_FOLDERS = frozenset(
+    "thumb thumbs thumbnail thumbnails mm-thumbs preview previews original originals trash recycled deleted".split()
+)
+"""In lower case: what tools and people call folders of copies and deleted files, and what a class may be called, too."""
 
 _NUMBERED = re.compile(r"found\.\d{3}|paxheaders\.\d+")  # what Windows writes when it checks a disk; as above
 

@@ -86,6 +86,24 @@ def is_coco(path: Path) -> bool:
     return not is_list and (bool(_LISTS.search(start)) or (is_longer and b'"categories"' in start))
 
 
+def is_whole_coco(path: Path) -> bool:
+    """Whether a file that looks like one of COCO has its lists: objects with ids, images, categories. What it says is not
+    checked; one that cannot be read counts as one.
+
+    For a file beside other boxes: lists of images of another kind are written by many tools.
+    """
+    try:
+        content = read_json(path)
+    except DataError:
+        return True
+    lists = [content.get(key) for key in ("images", "annotations", "categories")]
+    keys = ("id", "image_id", "id")
+    return all(
+        isinstance(listed, list) and any(isinstance(entry, dict) and key in entry for entry in listed)
+        for listed, key in zip(lists, keys, strict=True)
+    )
+
+
 def read_coco(root: Path, file: Path | None = None) -> Draft:
     """What the COCO files of a folder say, or `file` alone; images and annotations that cannot be used are skipped and noted. Raises
     DataError: a file of another shape, categories that differ between files, no image at all."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gossamer.data.boxes.coco import coco_files, is_coco, read_coco
+from gossamer.data.boxes.coco import coco_files, is_coco, is_whole_coco, read_coco
 from gossamer.data.boxes.cvat import cvat_file, is_cvat, read_cvat
 from gossamer.data.boxes.fiftyone import fiftyone_file, read_fiftyone
 from gossamer.data.boxes.labelme import labelme_files, read_labelme
@@ -110,6 +110,8 @@ def _of_folder(path: Path, deep: bool) -> Place:
     kinds = [kind for kind, is_present in present.items() if is_present]
     if len(kinds) > 1 and "yolo" in kinds and not labelled:
         kinds.remove("yolo")  # images/ and labels/ with the files of another kind in them
+    if len(kinds) > 1 and "coco" in kinds and not any(map(is_whole_coco, coco_files(path))):
+        kinds.remove("coco")  # a JSON of a tool, with a list of images or annotations of its own
     if len(kinds) > 1:
         raise DataError(
             f"{path}: holds {shown(KINDS[kind] for kind in kinds)}",

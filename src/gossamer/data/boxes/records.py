@@ -86,7 +86,9 @@ def parse_number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return math.nan
     try:
-        return float(value)
+        return (
+            math.nan if isinstance(value, str) and "_" in value else float(value)
+        )  # 1_0 is a number of Python's alone
     except (ValueError, OverflowError):
         return math.nan
 

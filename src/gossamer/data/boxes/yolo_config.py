@@ -144,9 +144,13 @@ def _names_of(images: Iterable[Path]) -> str:
 
 
 def _tops(config: YoloConfig, root: Path) -> list[Path]:
-    """Folders that the entries may start from, likely ones first: `path:` may be a place on another machine."""
-    top = _resolved(root / config.top.replace("\\", "/"))
-    return list(dict.fromkeys([top, _resolved(root)]))
+    """Folders that the entries may start from, likely ones first: `path:` may be a place on another machine, or one below a
+    folder of data sets (datasets/coco8), of which the end may be here."""
+    path = PurePosixPath(config.top.replace("\\", "/"))
+    parts = [part for part in path.parts if part not in ("/", "..", ".")]
+    ends = [root.joinpath(*parts[start:]) for start in range(len(parts))]
+    there = [end for end in ends if os.path.isdir(end)]  # noqa: PTH112 (no error for long names)
+    return list(dict.fromkeys(map(_resolved, [root / path, *there, root])))
 
 
 def _resolved(path: Path) -> Path:
@@ -184,17 +188,19 @@ def _locate(entry: str, tops: Iterable[Path], root: Path, spellings: Spellings |
 
 
 def _matching(entry: str, tops: Iterable[Path]) -> list[Path]:
-    """The images that an entry with * or [...] in its path names, in order, as the shell and Ultralytics have it."""
+    """The images that an entry with * or [...] in its path names, in order, and those of the folders that it names."""
     pattern = PurePosixPath(entry.replace("\\", "/"))
     if not any(mark in entry for mark in "*?[") or ".." in pattern.parts or pattern.is_absolute():
         return []
     for top in tops:
         try:
-            images = [path for path in sorted(top.glob(str(pattern))) if path.suffix.lower() in IMAGE_SUFFIXES]
+            named = sorted(top.glob(str(pattern)))
+            images = [path for path in named if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+            images += [path / name for path in named if path.is_dir() for name in image_files(path)]
         except (OSError, ValueError, NotImplementedError):  # no pattern, or a folder that cannot be read
             continue
-        if images := [path for path in images if not is_hidden(path.name)]:
-            return images
+        if images := [path for path in images if not any(map(is_hidden, path.relative_to(top).parts))]:
+            return list(dict.fromkeys(images))
     return []
 
 
