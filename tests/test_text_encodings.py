@@ -180,7 +180,7 @@ def test_class_names_of_masks(tmp_path: Path, encoding: str) -> None:
 def test_an_encoding_that_nothing_says_is_not_guessed(tmp_path: Path, encoding: str) -> None:
     yolo(tmp_path)
     (tmp_path / "classes.txt").write_bytes(("böse\nhund" if encoding == "cp1252" else "犬\n猫ü"[:3]).encode(encoding))
-    with pytest.raises(DataError, match="is not UTF-8|printable text"):
+    with pytest.raises(DataError, match=r"is not UTF-8|printable text"):
         open_boxes(tmp_path)
 
 
