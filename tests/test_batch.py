@@ -198,6 +198,39 @@ def test_a_folder_that_another_process_fills_is_refused(home: Path, capsys: pyte
     assert batch_status("answers").filled_by is None
 
 
+def test_the_status_of_a_folder_that_is_being_filled_says_speed_and_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what this process has answered: 3 images of 30 bytes in 10 s, of 100 bytes in all, 20 of them answered before."""
+    units = [plan.Unit.of(number, plan.FILES, [(f"{number}.png", size, 1)]) for number, size in enumerate((20, 30, 50))]
+    out = AnswerFolder(tmp_path / "answers")
+    out.begin()
+    try:
+        out.save_settings({"model": "a.onnx", "sha256": "", "settings": {}, "sources": []})
+        out.save_plan(units)
+        (begun,) = [out.filler()]
+        assert begun is not None and batch_status(out.path).seconds_left is None
+        rows = [(1, 20, begun["started"] - 5), (3, 30, begun["started"] + 4)]
+        facts = {"unreadable": 0, "repeated": 0, "bytes": 5, "rows": "rows/000/000000.jsonl", "damaged": ""}
+        out.commit(
+            {
+                **facts,
+                "images": images,
+                "input_bytes": size,
+                "at": at,
+                "unit": unit.number,
+                "fingerprint": unit.fingerprint,
+            }
+            for unit, (images, size, at) in zip(units, rows)
+        )
+        monkeypatch.setattr("gossamer.batch.status.time.time", lambda: begun["started"] + 10)
+        status = batch_status(out.path)
+        assert status.images_per_second == pytest.approx(0.3)
+        assert status.seconds_left == pytest.approx(10 * 50 / 30)
+    finally:
+        out.end()
+
+
 def test_units_that_have_changed_since_they_were_answered_are_not_answered(tmp_path: Path) -> None:
     """As between the start that finds the change and the end of its work, or of a kill in it."""
     units = [plan.Unit.of(number, plan.FILES, [(f"{number}\udce9.png", 10, 1)]) for number in range(3)]

@@ -141,6 +141,15 @@ def test_cvat_keeps_the_order_of_its_labels_and_the_boxes_of_masks(tmp_path: Pat
     assert table.targets.read(0).corners.tolist() == [[3, 4, 23, 14]]
 
 
+@pytest.mark.parametrize("turn, box", [("", [14, 6, 34, 14]), (' rotation="90"', [20, 0, 28, 20])])
+def test_the_box_of_an_ellipse_of_cvat_touches_it_on_four_sides(turn: str, box: list[int], tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png")
+    shape = f'<ellipse label="ball" cx="24" cy="10" rx="10" ry="4"{turn}/>'
+    image = f'<image id="0" name="a.png" width="48" height="32">{shape}</image>'
+    write_file(tmp_path / "annotations.xml", f"<annotations><version>1.1</version>{image}</annotations>")
+    np.testing.assert_allclose(read_boxes(tmp_path).targets.read(0).corners, [box], atol=0.05)
+
+
 def test_the_box_of_a_circle_of_labelme_touches_it_on_four_sides(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png")
     circle = {"label": "ball", "shape_type": "circle", "points": [[20, 15], [28, 15]]}

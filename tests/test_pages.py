@@ -7,6 +7,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -421,6 +422,24 @@ def test_a_comparison_is_a_page_like_the_others(tmp_path: Path, capsys: pytest.C
     styles = [re.findall(r"<style>(.*?)</style>", text, re.S)[0] for text in (html, page.report_html(data()))]
     shared = (Path(page.page.__file__).parent / "page.css").read_text(encoding="utf-8")
     assert all(shared in style for style in styles), "one look"
+
+
+@pytest.mark.parametrize(
+    "macs, unit, places", [(9_500_000, "millions", [9.5, 7]), (3_000_000_000, "billions", [3, 0.007])]
+)
+def test_the_chart_of_a_comparison_is_in_the_unit_that_it_names(
+    macs: int, unit: str, places: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gossamer.microscope import compare
+
+    drawn: list[Any] = []
+    monkeypatch.setattr(compare, "pareto_chart", lambda *given: drawn.append(given) or "")
+    both = tuple(
+        dataclasses.replace(compared(name, ms=None), macs=count) for name, count in (("a", macs), ("b", 7_000_000))
+    )
+    comparison_html(NetworkComparison(both, "macs"))
+    ((_, points, across, *_),) = drawn
+    assert [point.x for point in points] == pytest.approx(places) and across == f"MACs, {unit}"
 
 
 # structure
