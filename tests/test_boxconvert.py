@@ -51,6 +51,8 @@ def test_there_and_back_loses_nothing(tmp_path: Path, start: str, middle: str) -
 def test_what_a_format_has_no_place_for_is_told(tmp_path: Path) -> None:
     lost = convert(full(tmp_path / "c", "coco"), tmp_path / "y", "yolo").lost
     assert lost[:2] == ("YOLO has no place for crowds: 2 boxes", "YOLO has no place for areas: 2 boxes")
+    lost = convert(full(tmp_path / "cv", "coco"), tmp_path / "w", "voc").lost
+    assert lost[:2] == ("PASCAL VOC has no place for crowds: 2 boxes", "PASCAL VOC has no place for areas: 2 boxes")
     lost = convert(full(tmp_path / "v", "voc"), tmp_path / "vc", "coco").lost
     assert lost[0] == "COCO has no place for difficult: 2 boxes"
     assert json.loads((tmp_path / "vc" / SIDECAR).read_text())["lost"] == list(lost)

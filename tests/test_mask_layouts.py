@@ -219,6 +219,17 @@ def test_run_lengths_as_text_are_those_of_pycocotools() -> None:
     assert rle_box({"size": [5, 4], "counts": "63204"}) == [1, 1, 2, 3]
 
 
+@pytest.mark.parametrize("share", [0.5, 0.02, 0.0005])
+def test_long_run_lengths_are_those_of_pycocotools(share: float) -> None:
+    """Runs of one to four letters, and differences below 0."""
+    coco = pytest.importorskip("pycocotools.mask")
+    mask = np.random.default_rng(0).random((301, 257)) < share
+    mask[40:220, 30:200] = True
+    text = coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+    decoded = rle_mask({"size": [301, 257], "counts": text})
+    assert decoded is not None and (decoded == mask).all()
+
+
 @pytest.mark.parametrize("counts", ["", "~", "oooooooooooooooo", "6", [6, -1, 15], [2.5, 17.5], None, 7, [21]])
 def test_broken_run_lengths_are_none(counts: object) -> None:
     assert rle_mask({"size": [5, 4], "counts": counts}) is None
