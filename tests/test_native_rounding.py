@@ -29,8 +29,8 @@ helper = onnx.helper
 SIDE, CHANNELS = 11, 5  # no multiple of a register
 
 
-def images(count: int = 3) -> NDArray[np.float32]:
-    return np.random.default_rng(5).standard_normal((count, CHANNELS, SIDE, SIDE)).astype(np.float32)
+def images(count: int = 3, width: int = SIDE) -> NDArray[np.float32]:
+    return np.random.default_rng(5).standard_normal((count, CHANNELS, SIDE, width)).astype(np.float32)
 
 
 class Graph:
@@ -60,7 +60,7 @@ class Graph:
         self.constants |= {"zero": np.float32(0), "six": np.float32(6)}
         return self.add("Clip", source, "zero", "six")
 
-    def quantised(self, out: str, channels: int) -> bytes:
+    def quantised(self, out: str, channels: int, width: int = SIDE) -> bytes:
         """The QDQ file, calibrated with `images`, that ends in a layer of floats over all positions."""
         self.constants["last.w"] = self.draw.standard_normal((channels, 4)).astype(np.float32)
         flat = self.add("Flatten", self.add("GlobalAveragePool", out), axis=1)
@@ -68,19 +68,19 @@ class Graph:
         tensors = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in self.constants.items()]
         made = helper.make_graph(
             self.nodes, "g",
-            [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", CHANNELS, SIDE, SIDE])],
+            [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", CHANNELS, SIDE, width])],
             [helper.make_tensor_value_info(y, onnx.TensorProto.FLOAT, ["n", 4])],
             tensors,
         )  # fmt: skip
         model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
         graph = OnnxGraph(model.SerializeToString(), [y], "net")
-        ranges = measure_ranges(graph, [images(16)])
+        ranges = measure_ranges(graph, [images(16, width)])
         return quantised_model(
             graph, QuantisationChoice({name: best_range(value) for name, value in ranges.items()}, weight_bits=7)
         )
 
 
-def inverted_residual(kernel: int, stride: int, act: str) -> bytes:
+def inverted_residual(kernel: int, stride: int, act: str, width: int = SIDE, project: bool = True) -> bytes:
     g = Graph()
 
     def activated(name: str) -> str:
@@ -89,16 +89,18 @@ def inverted_residual(kernel: int, stride: int, act: str) -> bytes:
     stem = g.conv("x", CHANNELS, 12)
     wide = activated(g.conv(stem, 12, 37))
     depthwise = activated(g.conv(wide, 37, 37, kernel, stride, 37))
+    if not project:
+        return g.quantised(depthwise, 37, width)
     narrow = g.conv(depthwise, 37, 12)
-    return g.quantised(g.add("Add", stem, narrow) if stride == 1 else narrow, 12)
+    return g.quantised(g.add("Add", stem, narrow) if stride == 1 else narrow, 12, width)
 
 
-def separable(kernel: int, stride: int, channels: int, project: bool) -> bytes:
+def separable(kernel: int, stride: int, channels: int, project: bool, width: int = SIDE) -> bytes:
     """A depthwise layer without expansion, whose input is a map of bytes with a zero of its own."""
     g = Graph()
     stem = g.conv("x", CHANNELS, channels)
     depthwise = g.add("Relu", g.conv(stem, channels, channels, kernel, stride, channels))
-    return g.quantised(g.conv(depthwise, channels, 7) if project else depthwise, 7 if project else channels)
+    return g.quantised(g.conv(depthwise, channels, 7) if project else depthwise, 7 if project else channels, width)
 
 
 def residual() -> bytes:
@@ -186,6 +188,30 @@ def test_every_isa_rounds_alike(isa: str, files: dict[str, Path]) -> None:
         most = 2e-3 if isa == "reference" else 2e-6
         actual = np.load(f"{path.with_suffix('.goss')}.npy")
         np.testing.assert_allclose(actual, expected, rtol=0, atol=most * float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+def test_depthwise_rows_of_any_width_are_those_of_onnx_runtime(
+    kernel: int, stride: int, isa: str, tmp_path: Path
+) -> None:
+    """Bytes of four neighbouring positions are a word where an ISA multiplies words: rows end within one."""
+    expected = {}
+    for width in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 17, 23, 69, 131):
+        act, project = ("Clip", "Relu", "HardSwish")[width % 3], width % 2 == 0
+        for name, data in (
+            ("expanded", inverted_residual(kernel, stride, act, width, project)),
+            ("in place", separable(kernel, stride, 21, project, width)),
+        ):
+            (tmp_path / "net.onnx").write_bytes(data)
+            path = compile_file(tmp_path / "net.onnx", tmp_path / f"{name} {width}.goss")
+            np.save(f"{path}.images.npy", images(width=width))
+            (expected[path],) = OnnxSession(data, threads=1).run(images(width=width))
+    with_isa(isa, CODE.replace("sys.argv[1] +", "path +"), *expected)
+    for path, wanted in expected.items():
+        np.testing.assert_allclose(
+            np.load(f"{path}.npy"), wanted, rtol=0, atol=2e-6 * float(np.abs(wanted).max()), err_msg=path.name
+        )
 
 
 def operations(data: bytes) -> list[Operation]:

@@ -13,5 +13,5 @@ const Isa AVX512 = {
     WIDEST,          U8_TO_S8_OFFSET,
     {F32, BF16, U8}, {AVX512_MICRO_KERNELS + F32, AVX512_MICRO_KERNELS + BF16, AVX512_MICRO_KERNELS + U8},
     &AVX512_KERNELS, false,
-    DEPTHWISE_BYTES};
+    DEPTHWISE_BYTES, nullptr};
 }  // namespace gossamer

@@ -13,7 +13,7 @@ static constexpr int MAX_ROWS[5] = {0, 14, 12, 8, 6};
 namespace gossamer {
 static MICRO_KERNELS(AVX512_BF16_MICRO_KERNELS);
 static constexpr Kernels AVX512_BF16_KERNELS = KERNELS;
-#define ISA(text, amx_tiles)                                                                       \
+#define ISA(text, amx_tiles, depthwise_words)                                                      \
   {text,                                                                                           \
    WIDTH,                                                                                          \
    WIDEST,                                                                                         \
@@ -22,9 +22,10 @@ static constexpr Kernels AVX512_BF16_KERNELS = KERNELS;
    {AVX512_MICRO_KERNELS + F32, AVX512_BF16_MICRO_KERNELS + BF16, AVX512_VNNI_MICRO_KERNELS + U8}, \
    &AVX512_BF16_KERNELS,                                                                           \
    amx_tiles,                                                                                      \
-   DEPTHWISE_BYTES}
-const Isa AVX512_BF16 = ISA("avx512_bf16", false);
+   DEPTHWISE_BYTES,                                                                                \
+   depthwise_words}
+const Isa AVX512_BF16 = ISA("avx512_bf16", false, AVX512_VNNI_DEPTHWISE_WORDS);
 #if defined(GOSSAMER_AMX)
-const Isa AMX = ISA("amx", true);
+const Isa AMX = ISA("amx", true, nullptr);
 #endif
 }  // namespace gossamer

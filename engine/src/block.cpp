@@ -22,7 +22,7 @@ bool plan(gossamer_model &m, const Op &op, Step &step) {
   const bool integers = op.type1 == U8;  // else as floats, which hold their sums exactly
   f.shape = depthwise_shape(op);
   const DepthwiseKernel &depthwise = depthwise_kernel(m, op, f);
-  f.expanded_type = op.expanded_scale > 0 ? F32_STEPS : F32;
+  f.expanded_type = depthwise.words && f.expands ? U8_WORDS : op.expanded_scale > 0 ? F32_STEPS : F32;
   f.expanded_scale = op.expanded_scale > 0 ? op.expanded_scale : 1, f.expanded_zero = op.expanded_zero;
   const int32_t vector = m.isa->vector;
   const float *w = m.file.weights;
@@ -93,9 +93,7 @@ bool plan(gossamer_model &m, const Op &op, Step &step) {
   const int64_t row_bytes = int64_t(f.out.w) * f.padded * size;
   f.rows = int32_t(std::clamp<int64_t>(MIDDLE_BYTES / row_bytes, std::min(4, f.out.h), f.out.h));
   const int64_t reach = int64_t(f.kh - 1) * f.dilation + 1;
-  const int64_t padded_positions =
-      std::max<int64_t>(int64_t(f.out.w - 1) * f.sw + int64_t(f.kw - 1) * f.dilation + 1, f.in.w + f.left);
-  const int64_t pitch = padded_positions * f.chunk;
+  const int64_t pitch = expanded_positions(f) * f.chunk;
   f.inner = f.dilation == 1 ? 1 : int32_t(std::min<int64_t>(reach, f.out.h));  // so that few rows are moved
   while (f.inner < f.out.h && ((f.inner + 1) * f.sh + reach) * pitch * 4 <= EXPANDED_BYTES) f.inner++;
   const int64_t expanded = depthwise.scratch(f);

@@ -12,7 +12,8 @@ struct DepthwiseKernel {
   bool (*pack)(gossamer_model &m, const Op &op,
                Fused &f);              // what it needs beside f.weight; false: no memory. Null: nothing
   int64_t (*scratch)(const Fused &f);  // bytes of a thread
-  bool bytes;  // whether it multiplies bytes: only where the ISA does, and only for the shapes of DEPTHWISE_SHAPES
+  bool (*offered)(const Isa &isa);     // null: by every ISA, and for any shape; else for those of DEPTHWISE_SHAPES
+  bool words;                          // whether it reads rows of U8_WORDS
 };
 
 // Row of DEPTHWISE_SHAPES, or their number.

@@ -35,7 +35,7 @@ inline bool is_bounds(int32_t act) { return act <= RELU6 || act == CLIP; }
 // The unit of an epilogue whose sums are of integers. out: where it writes; other_type: of what it adds, -1 for nothing.
 inline float unit_of(const Epilogue &f, int32_t out_type, float out_scale, int32_t other_type) {
   if (f.sum_scale > 0) return f.sum_scale;
-  const bool bytes = out_type == U8 || out_type == S16 || out_type == F32_STEPS;
+  const bool bytes = out_type == U8 || out_type == S16 || out_type == F32_STEPS || out_type == U8_WORDS;
   return bytes && is_bounds(f.act) && (other_type < 0 || other_type == U8) ? out_scale : 1;
 }
 
@@ -113,6 +113,14 @@ struct DepthwiseShape {
 constexpr DepthwiseShape DEPTHWISE_SHAPES[] = {{3, 1}, {3, 2}, {5, 1}, {5, 2}};
 constexpr int32_t DEPTHWISE_SHAPE_COUNT = sizeof DEPTHWISE_SHAPES / sizeof *DEPTHWISE_SHAPES;
 
+// `count` output rows of one register of channels, from `channel` on, of which n are written, to `out`, the first position's in `to`.
+// rows: those of the kernel for the first, U8_WORDS, `step` bytes from one word to the next, and `next` bytes on for the next output row.
+// As many outputs are summed at once as DEPTHWISE_WORDS words have: words behind the row are read, and not used.
+struct Fused;
+using DepthwiseWords = void (*)(const Fused &f, const uint8_t *const *rows, int64_t step, int64_t next, int32_t channel,
+                                const Map &to, uint8_t *out, int n, int count);
+constexpr int32_t DEPTHWISE_WORDS = 8;
+
 // Expansion, depthwise convolution and projection of some rows.
 struct Fused {
   Dense expand, project;  // of a whole image; without projection the depthwise rows are the output
@@ -125,11 +133,15 @@ struct Fused {
   // (padded / vector, (kh + 1) / 2, kw, vector) pairs, and where the sums start; else null
   const uint8_t *pairs;
   const int32_t *start;
+  // Where the rows are U8_WORDS (`depthwise_words.inc`): the int8 weights as the sums take them, (padded / vector, kh,
+  // word_products(), vector) words, and the kernel; else null
+  const uint8_t *words;
+  DepthwiseWords depthwise_words;
   int32_t kh, kw, sh, sw, top, left, dilation, mid, padded, chunk;
   int32_t shape;                         // row of DEPTHWISE_SHAPES, or their number
   int32_t rows, inner;                   // output rows at once of all chunks, of one chunk
   Epilogue epilogue;                     // of the depthwise layer
-  int32_t expanded_type, expanded_zero;  // of the expanded rows: F32, or F32_STEPS where the map is U8
+  int32_t expanded_type, expanded_zero;  // of the expanded rows: F32, or F32_STEPS or U8_WORDS where the map is U8
   float expanded_scale;
   Map in, middle, out;
 };
@@ -143,6 +155,29 @@ struct FullyConnected {
   int32_t type;               // of the weights
   Epilogue epilogue;
 };
+
+// Words of a row: one of the border, those of the map, one of the other border.
+inline int64_t row_words(const Fused &f) { return (int64_t(f.in.w) + 3) / 4 + 2; }
+
+// Positions of an expanded row with the borders that the padding asks for, or its words.
+inline int64_t expanded_positions(const Fused &f) {
+  if (f.expanded_type == U8_WORDS) return row_words(f);
+  const int64_t last = int64_t(f.out.w - 1) * f.sw + int64_t(f.kw - 1) * f.dilation;
+  return last + 1 > int64_t(f.in.w) + f.left ? last + 1 : int64_t(f.in.w) + f.left;
+}
+
+// Whether an output needs a word of a row: output 0 to 4 / stride - 1 of those whose kernel's middle is in word 0; word -1 to 1.
+constexpr bool needs_word(int32_t side, int32_t stride, int32_t output, int32_t word) {
+  const int32_t first = output * stride - side / 2, last = first + side - 1;
+  return first <= 4 * word + 3 && last >= 4 * word;
+}
+// Products of words for the outputs of one word, of a row of the kernel.
+constexpr int32_t word_products(int32_t side, int32_t stride) {
+  int32_t products = 0;
+  for (int32_t word = -1; word <= 1; word++)
+    for (int32_t output = 0; output < 4 / stride; output++) products += needs_word(side, stride, output, word);
+  return products;
+}
 
 struct Kernels {
   void (*dense)(const Dense &task, int64_t position0, int64_t position1, int32_t panel0, int32_t panel1,
@@ -167,12 +202,14 @@ struct Isa {
   int32_t compute_type[TYPES];  // of a map's type: BF16 as F32 where there is no arithmetic for it, U8 as S16
   const MicroKernels *micro_kernels[TYPES + 1];  // of each compute type, S16 after the others
   const Kernels *kernels;
-  bool amx_tiles;        // whether bytes and bfloat16 are multiplied in AMX tiles
-  bool depthwise_bytes;  // whether depthwise layers multiply bytes as they are
+  bool amx_tiles;                         // whether bytes and bfloat16 are multiplied in AMX tiles
+  bool depthwise_bytes;                   // whether depthwise layers multiply bytes as they are
+  const DepthwiseWords *depthwise_words;  // by row of DEPTHWISE_SHAPES, or null
 };
 
 extern const MicroKernels AVX512_MICRO_KERNELS[], AVX512_VNNI_MICRO_KERNELS[], NEON_MICRO_KERNELS[];
 extern const Kernels AVX512_KERNELS, NEON_KERNELS;
+extern const DepthwiseWords AVX512_VNNI_DEPTHWISE_WORDS[];
 extern const Isa PORTABLE, AVX2, AVX512, AVX512_VNNI, AVX512_BF16, AMX, NEON, NEON_DOTPROD;
 
 // Plain loops over the file's own weights, one operation at a time: what every ISA is tested against.
@@ -186,7 +223,7 @@ inline int64_t s16_ld(const Map &map) { return map.c <= 4 && map.ld == map.c ? 2
 inline bool reads_second(float fraction) { return fraction != 0 || std::signbit(fraction); }
 
 inline int32_t size_of(int32_t type) {
-  return type == F32 || type == F32_STEPS || type == S32 ? 4 : type == U8 ? 1 : 2;
+  return type == F32 || type == F32_STEPS || type == S32 ? 4 : type == U8 || type == U8_WORDS ? 1 : 2;
 }
 
 }  // namespace gossamer

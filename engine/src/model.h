@@ -45,6 +45,8 @@ constexpr int32_t S16 =
     TYPES;  // compute type: bytes widened to int16; in no file, and in no map that outlives an operation
 constexpr int32_t F32_STEPS = TYPES + 1;  // compute type: bytes less their zero, as floats
 constexpr int32_t S32 = TYPES + 2;        // compute type: sums of integers as they are
+constexpr int32_t U8_WORDS =
+    TYPES + 3;  // compute type: bytes, those of a channel at four neighbouring positions in a word
 
 // The first bytes of a file; offsets are in bytes.
 struct Header {

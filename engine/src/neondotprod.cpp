@@ -13,5 +13,5 @@ const Isa NEON_DOTPROD = {
     WIDEST,          U8_TO_S8_OFFSET,
     {F32, BF16, U8}, {NEON_MICRO_KERNELS + F32, NEON_MICRO_KERNELS + BF16, NEON_DOTPROD_MICRO_KERNELS + U8},
     &NEON_KERNELS,   false,
-    DEPTHWISE_BYTES};
+    DEPTHWISE_BYTES, nullptr};
 }  // namespace gossamer

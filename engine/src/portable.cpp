@@ -23,5 +23,6 @@ const Isa PORTABLE = {"portable",
                       {PORTABLE_MICRO_KERNELS + F32, PORTABLE_MICRO_KERNELS + BF16, PORTABLE_MICRO_KERNELS + U8},
                       &PORTABLE_KERNELS,
                       USES_AMX_TILES,
-                      DEPTHWISE_BYTES};
+                      DEPTHWISE_BYTES,
+                      nullptr};
 }  // namespace gossamer
