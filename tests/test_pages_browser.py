@@ -91,3 +91,16 @@ def test_a_page_asks_for_nothing_and_reports_no_error(browser: Browser, files: d
             == 0
         )
         assert browser.value("[...document.images].filter(image => !image.complete || !image.naturalWidth).length") == 0
+
+
+def test_words_are_printed_beside_what_they_are_about(browser: Browser, files: dict[str, Path]) -> None:
+    """A note ends what is above it and does not pull itself to the next section; a drawn network begins a page with its key."""
+    browser.open(files["inspect"], 1030, paper=True)
+    rule = "getComputedStyle(document.querySelector('{}')).{}"
+    assert browser.value(rule.format("#stages > p.note", "breakAfter")) == "auto"
+    assert browser.value(rule.format("#stages > p.note", "breakBefore")) == "avoid"
+    assert browser.value(rule.format("#network > p:not(.note)", "breakAfter")) == "avoid"
+    assert browser.value(rule.format("#network", "breakBefore")) in ("page", "always")
+    # the words and the first row of pieces are no higher than A4 landscape within its margins: 210 - 28 mm at 96 dpi
+    top = "document.querySelector('#network').getBoundingClientRect().top"
+    assert browser.value(f"document.querySelector('.piece').getBoundingClientRect().bottom - {top}") <= 182 / 25.4 * 96

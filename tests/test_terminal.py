@@ -93,3 +93,13 @@ def test_names_that_are_no_text_are_still_json(capsys: pytest.CaptureFixture[str
     assert cli.main(["verify", "\x1b[31mred.onnx"]) == 2
     error = capsys.readouterr().err
     assert "\x1b" not in error and "\\x1b[31mred" in error
+
+
+def test_progress_is_told_in_what_a_reader_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many a second, or seconds each: "0.0/s" says nothing."""
+    for seconds, expected in ((0.5, "images 1 (2.0/s)"), (40.0, "images 1 (40.0 s each)")):
+        clock = iter([0.0, seconds])
+        monkeypatch.setattr("gossamer.host.progress.time.monotonic", lambda clock=clock: next(clock))
+        stream = io.StringIO()
+        assert list(PlainLines(stream, every=0).track([1], what="images")) == [1]
+        assert stream.getvalue() == expected + "\n"

@@ -115,7 +115,7 @@ def bench(
                     progress.say(f"making the file for {name}")
                     _make(of_runtime, own_file(Path(folder), number, name))
         exports.close()
-        for candidate in progress.track(candidates, len(candidates), "opening"):
+        for candidate in progress.track(candidates, len(candidates), "opening: runtime"):
             if not candidate.row.error:
                 _open(candidate, seconds, processes)
         _measure(candidates, seconds, rounds, progress)
@@ -227,7 +227,7 @@ def _measure(candidates: list[_Candidate], seconds: float, rounds: int, progress
     """Each candidate once a round; every other round in reverse, so that none always follows the same one."""
     turns = [c for number in range(rounds) for c in (candidates if number % 2 == 0 else reversed(candidates))]
     turns = [candidate for candidate in turns if not candidate.row.error]
-    for candidate in progress.track(turns, len(turns), "measuring"):
+    for candidate in progress.track(turns, len(turns), "measuring: turn"):
         if candidate.process is None:
             continue
         try:

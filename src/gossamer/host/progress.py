@@ -61,14 +61,19 @@ class PlainLines(Progress):
             _let_go(self.stream)
 
     def track(self, items: Iterable[T], total: int | None = None, what: str = "") -> Iterator[T]:
-        started = escaped = time.monotonic()
+        started = told = time.monotonic()
         for done, item in enumerate(items, 1):
             yield item
             now = time.monotonic()
-            if now - escaped >= self.every:
-                escaped = now
+            if now - told >= self.every:
+                told = now
                 of = f"/{total}" if total else ""
-                self.say(f"{what} {done}{of} ({done / (now - started):.1f}/s)")
+                self.say(f"{what} {done}{of} ({_pace(done, now - started)})")
+
+
+def _pace(done: int, seconds: float) -> str:
+    """ "2.5/s"; where one takes longer than a second "12 s each"."""
+    return f"{done / seconds:.1f}/s" if done >= seconds else f"{seconds / done:.1f} s each"
 
 
 class TerminalBar(Progress):

@@ -156,10 +156,10 @@ def compact_count(number: float | None) -> str:
 
 
 def binary_bytes(number: int) -> str:
-    """Bytes: 1258291 -> "1.20 MiB" (powers of 1024)."""
+    """Bytes, three significant digits: 1258291 -> "1.20 MiB" (powers of 1024)."""
     for limit, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if number >= limit * ROUNDS_UP:
-            return f"{number / limit:.2f} {unit}"
+            return f"{significant(number / limit)} {unit}"
     return f"{number} B"
 
 
