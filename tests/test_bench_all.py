@@ -61,7 +61,7 @@ def test_every_runtime_is_measured_with_its_own_file(tmp_path: Path, monkeypatch
     assert rows["classify", "litert"].error == missing
     assert "its file: " in rows["dilated", "ncnn"].error and "dilation 2" in rows["dilated", "ncnn"].error
     text = result.text()
-    assert "file MiB" in text and "not measured: litert: ai-edge-litert is not installed" in text
+    assert "file MB" in text and "not measured: litert: ai-edge-litert is not installed" in text
     result.plot(tmp_path / "all.svg")
     assert "ncnn" in (tmp_path / "all.svg").read_text()
 

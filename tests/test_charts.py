@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import xml.etree.ElementTree as ElementTree
@@ -18,7 +19,7 @@ from gossamer.charts.confusion import confusion_chart
 from gossamer.charts.intervals import Interval, KeyEntry, interval_chart
 from gossamer.charts.lines import Series, line_chart
 from gossamer.charts.rates import RateAxis, RateCurve, rate_chart
-from gossamer.charts.scatter import LabelledPoint, curves_chart, pareto_chart, predicted_against_true
+from gossamer.charts.scatter import CHARACTER, LabelledPoint, curves_chart, pareto_chart, predicted_against_true
 from gossamer.charts.stages import stage_chart, stage_series, stage_table
 from gossamer.charts.svg import Markup
 from gossamer.cli.main import main
@@ -114,10 +115,47 @@ def test_the_front_is_joined_from_left_to_right() -> None:
     assert "Pareto front" in chart
 
 
-def test_labels_of_one_place_lie_below_each_other() -> None:
-    chart = pareto_chart("x", [LabelledPoint(name, 1, 1) for name in ("first", "second")], "ms", "%")
-    (a,), (b,) = (re.findall(rf'y="([\d.]+)"[^>]*>{name}<', chart) for name in ("first", "second"))
-    assert abs(float(a) - float(b)) >= 14
+def boxes_of_labels(chart: str, names: list[str]) -> list[tuple[float, float, float]]:
+    """(left, right, baseline) of the labels of points."""
+    boxes = []
+    for name in names:
+        ((x, y, anchor),) = re.findall(
+            rf'<text x="([\d.]+)" y="([\d.]+)" class="halo"( text-anchor="end")?>{name}<', chart
+        )
+        left = float(x) - CHARACTER * len(name) * bool(anchor)
+        boxes.append((left, left + CHARACTER * len(name), float(y)))
+    return boxes
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.01, 1.0])
+def test_labels_cover_neither_each_other_nor_the_axis(apart: float) -> None:
+    names = ["first", "second_network", "third", "mobilenet_v3_small", "e", "shufflenet_v2_x1_0"]
+    points = [LabelledPoint(name, 1 + apart * n, 1 + apart * (n % 3)) for n, name in enumerate(names)]
+    boxes = boxes_of_labels(pareto_chart("x", points, "ms", "%"), names)
+    for a, b in itertools.combinations(boxes, 2):
+        assert abs(a[2] - b[2]) >= 14 or a[1] <= b[0] or b[1] <= a[0]
+    assert all(left >= 0 and right <= 361 and 14 < line < 256 for left, right, line in boxes)
+
+
+def test_a_name_that_stands_away_from_its_point_has_a_line_to_it() -> None:
+    same = [LabelledPoint(f"network{n}", 1, 1) for n in range(8)]
+    assert pareto_chart("x", same, "ms", "%").count('class="line faint"') >= 2
+    assert 'class="line faint"' not in pareto_chart(
+        "x", [LabelledPoint("a", 1, 1), LabelledPoint("b", 9, 9)], "ms", "%"
+    )
+
+
+def test_one_large_network_does_not_push_the_others_into_a_corner() -> None:
+    points = [LabelledPoint(f"n{n}", x, 3 * x) for n, x in enumerate((0.04, 0.3, 0.5, 15.5))]
+    chart = pareto_chart("x", points, "MACs", "parameters", counted_up=True)
+    assert "MACs, logarithmic<" in chart and "parameters, logarithmic<" in chart
+    dots = [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', chart)]
+    assert all(b[0] - a[0] >= 20 and a[1] - b[1] >= 14 for a, b in itertools.pairwise(dots))
+    assert all(50 <= x <= 348 and 30 <= y <= 260 for x, y in dots)
+    scores = pareto_chart("x", points, "MACs", "%")
+    assert "%, logarithmic" not in scores, "a score is no count"
+    near = pareto_chart("x", [LabelledPoint("a", 1, 1), LabelledPoint("b", 19, 19)], "ms", "n", counted_up=True)
+    assert "logarithmic" not in near
 
 
 class StageSums(NamedTuple):

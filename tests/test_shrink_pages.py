@@ -91,7 +91,7 @@ def test_a_layer_has_the_colour_of_its_precision() -> None:
 
 
 def test_charts_of_nothing() -> None:
-    assert layers_chart([]) is None and ranges_chart([]) is None
+    assert layers_chart([]) == [] and ranges_chart([]) is None
     for chart in (amount_bars("a", []), waterfall("a", []), paired_spans("a", ("x", "y"), [])):
         assert "no numbers to draw" in chart
 
@@ -134,3 +134,15 @@ def test_the_box_of_targets_reaches_from_the_edge_to_the_limits() -> None:
     assert "allowed" in boxed and "allowed" not in plain
     (x, width), *_ = bars(boxed)
     assert x == 50 and 0 < width < 100
+
+
+def test_many_layers_stand_in_charts_side_by_side_on_one_scale() -> None:
+    """53 bars below each other are three screens high, and paper cuts them."""
+    layers = [
+        {"name": f"Conv_{n}", "alone": 10.0 + n, "float_ms": None, "int8_ms": None, "precision": "int8"}
+        for n in range(53)
+    ]
+    charts = layers_chart(layers)
+    assert [chart.count("<rect") for chart in charts] == [18, 18, 17]
+    lengths = [width for chart in charts for _, width in bars(chart)]
+    assert lengths == sorted(lengths) and lengths[0] / lengths[-1] == pytest.approx(10 / 62, rel=0.02)

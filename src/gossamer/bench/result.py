@@ -132,7 +132,7 @@ def _table(target: str, rows: Sequence[Measurement]) -> Iterator[str]:
 FILE_COLUMNS = (
     "runtime",
     "threads",
-    "file MiB",
+    "file MB",
     "peak MiB",
     "load ms",
     "median ms",
@@ -148,7 +148,7 @@ def _of_files(row: Measurement) -> tuple[str, ...]:
     return (
         row.runtime,
         str(row.threads),
-        fixed(None if row.file_bytes is None else row.file_bytes / 2**20, 2),
+        fixed(None if row.file_bytes is None else row.file_bytes / 1e6, 2),
         fixed(None if row.peak_bytes is None else row.peak_bytes / 2**20, 0),
         fixed(row.load_ms, 0),
         fixed(row.median_ms, 3),

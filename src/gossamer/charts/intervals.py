@@ -103,7 +103,7 @@ class LogScale:
 
     def __call__(self, value: float) -> float:
         place = Scale(math.log10(self.low), math.log10(self.high), self.start, self.end)
-        return max(place(math.log10(value)) if value > 0 else self.start, self.start)
+        return place(math.log10(max(value, self.low))) if value > 0 else self.start
 
     def ticks(self) -> list[float]:
         """Powers of ten, and twice and five times these where there are few."""

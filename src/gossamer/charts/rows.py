@@ -24,9 +24,9 @@ class Amount(NamedTuple):
     colour: str = "a"
 
 
-def amount_bars(name: str, rows: Sequence[Amount], axis: str = "") -> Markup:
-    """A bar a row from 0."""
-    finite = [row.value for row in rows if math.isfinite(row.value)]
+def amount_bars(name: str, rows: Sequence[Amount], axis: str = "", longest: float = 0.0) -> Markup:
+    """A bar a row from 0. longest: the value that fills a row, where it is not the largest of these rows."""
+    finite = [longest, *(row.value for row in rows if math.isfinite(row.value))]
     if not rows:
         return empty_chart(name)
     across = Scale(min(0.0, *finite, 0.0), max([*finite, 0.0]) or 1.0, LEFT, RIGHT)

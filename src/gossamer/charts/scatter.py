@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.charts.intervals import LOGARITHMIC_FROM, LogScale
 from gossamer.charts.svg import WIDTH, Markup, Scale, chart, element, empty_chart, label, path, ticks, tooltip
 from gossamer.host import text
 
@@ -17,6 +18,8 @@ LEFT, RIGHT, TOP, HEIGHT = 50, WIDTH - 12, 10, 300
 COLOURS = ("a", "b", "c")  # classes of chart.css
 CHARACTER = 6.5  # units: width of a character of a label, on average
 LINE = 14.0  # units: height of a line of text
+SIDE = 8.0  # units: from a point to its name
+DOT = 4.5  # units: radius of a point
 FAR = 3.0  # times the largest x that the end of a spread is, from which it is left outside the axis
 
 
@@ -69,16 +72,22 @@ def pareto_chart(
     up: str,
     spread: str = "",
     box: TargetBox | None = None,
+    counted_up: bool = False,
 ) -> Markup:
     """Points with their names and the spread of x; those of the front are connected.
 
     across, up: what the axes show, with the unit. spread: what the lines through the points show. A spread that ends FAR
-    beyond all points is cut off at the edge, with an arrow. box: the points that are allowed, shaded.
+    beyond all points is cut off at the edge, with an arrow. box: the points that are allowed, shaded. counted_up: y is a
+    count and no score. Costs and counts that differ LOGARITHMIC_FROM times stand on a logarithmic axis, which says so: one
+    large network would push all others into a corner.
     """
     limit = FAR * max(point.x for point in points)
     ends = [end for point in points for end in (point.low, point.high) if math.isfinite(end) and end <= limit]
-    x = _padded([*(point.x for point in points), *ends, *([box.x] if box else [])], LEFT, RIGHT)
-    y = _padded([*(point.y for point in points), *([box.y] if box else [])], HEIGHT - 40, 30)
+    xs, ys = ([getattr(part, axis) for part in (*points, *([box] if box else []))] for axis in ("x", "y"))
+    x = _fitting([point.x for point in points], [*xs, *ends], LEFT, RIGHT)
+    y = _fitting([point.y for point in points] if counted_up else [], ys, HEIGHT - 40, 30)
+    across += ", logarithmic" * isinstance(x, LogScale)
+    up += ", logarithmic" * isinstance(y, LogScale)
     parts = [_box(box, x, y)] if box else []
     parts += _grid(x, y)
     drawn = [point for point in points if math.isfinite(point.low) and math.isfinite(point.high)]
@@ -86,21 +95,22 @@ def pareto_chart(
     front = sorted((point.x, point.y) for point in points if point.front)
     if len(front) > 1:
         parts.append(element("path", d=path([(x(a), y(b)) for a, b in front]), class_="line b"))
+    places = [(x(point.x), y(point.y)) for point in points]
     occupied: list[tuple[float, float, float]] = []
-    for point in points:
+    for point, place in zip(points, places):
         colour = "b" if point.front else "a"
-        place = x(point.x), y(point.y)
         parts.append(
             element(
                 "circle",
                 tooltip(_in_words(point)),
                 cx=place[0],
                 cy=place[1],
-                r=4.5,
+                r=DOT,
                 class_=f"fill {colour}",
             )
         )
-        parts.append(_name(point.name, place, occupied))
+    for point, place in zip(points, places):
+        parts += _name(point.name, place, occupied, places)
     parts.append(label(up, LEFT - 6, 14, class_="soft halo"))
     parts.append(label(across, RIGHT, HEIGHT - 6, class_="soft", text_anchor="end"))
     height = HEIGHT
@@ -152,7 +162,7 @@ def curves_chart(name: str, curves: Mapping[str, Sequence[tuple[float, float]]],
     return chart(WIDTH, height, f"{name}: {up} by {across}. {listed}.", *parts)
 
 
-def _box(box: TargetBox, x: Scale, y: Scale) -> Markup:
+def _box(box: TargetBox, x: Scale | LogScale, y: Scale | LogScale) -> Markup:
     """The shaded part of the plane that is allowed, from the left edge and the top."""
     note = tooltip(f"{box.name}: up to {text.significant(box.x)}, from {text.significant(box.y)}")
     sides = {"x": LEFT, "y": 30, "width": max(0.0, x(box.x) - LEFT), "height": max(0.0, y(box.y) - 30)}
@@ -166,7 +176,7 @@ def _in_words(point: LabelledPoint) -> str:
     return f"{point.name}: {text.significant(point.x)}{spread}, {text.significant(point.y)}"
 
 
-def _spread(point: LabelledPoint, x: Scale, y: float) -> list[Markup]:
+def _spread(point: LabelledPoint, x: Scale | LogScale, y: float) -> list[Markup]:
     """The line from the low to the high end of a point, with an arrow where it ends outside."""
     colour, end = "b" if point.front else "a", x(point.high)
     parts = [element("line", x1=max(x(point.low), LEFT), x2=min(end, RIGHT), y1=y, y2=y, class_=f"line thick {colour}")]
@@ -176,18 +186,60 @@ def _spread(point: LabelledPoint, x: Scale, y: float) -> list[Markup]:
     return parts
 
 
-def _name(name: str, place: tuple[float, float], occupied: list[tuple[float, float, float]]) -> Markup:
-    """The label of a point: above it, to the side that has room; lower where it would overlap another label."""
+def _name(
+    name: str,
+    place: tuple[float, float],
+    occupied: list[tuple[float, float, float]],
+    points: Sequence[tuple[float, float]],
+) -> list[Markup]:
+    """The label of a point: beside it where it covers no other label and no point, as near as that is; from further away a
+    line leads to it. occupied: (start, end, baseline) of the labels so far, to which this one is added."""
     shown = text.truncated(name, 28)
     width = CHARACTER * len(shown)
     x, y = place
-    late = x + 8 + width > WIDTH
-    left = max(2.0, x - 8 - width) if late else x + 8
-    line = y - 6
-    while any(abs(line - other) < LINE and left < end and start < left + width for start, end, other in occupied):
-        line += LINE
+
+    def covers(left: float, line: float) -> int:
+        others = [
+            1 for start, end, other in occupied if abs(line - other) < LINE and left < end and start < left + width
+        ]
+        dots = [
+            1
+            for a, b in points
+            if left - DOT < a < left + width + DOT and line - LINE + 2 - DOT < b < line + 2 + DOT and (a, b) != place
+        ]
+        return 2 * len(others) + len(dots)
+
+    lines = sorted((y - 6 + step * LINE / 2 for step in range(-12, 15)), key=lambda line: (abs(line - (y - 6)), line))
+    choices = [
+        (left, line)
+        for line in lines
+        for left in (x + SIDE, x - SIDE - width)
+        if left >= 2 and left + width <= WIDTH and LINE < line < HEIGHT - 44
+    ]
+    if not choices:  # a name as long as the chart is wide
+        choices = [(max(2.0, min(x + SIDE, WIDTH - width)), y - 6)]
+    left, line = next((choice for choice in choices if not covers(*choice)), None) or min(
+        choices, key=lambda choice: covers(*choice)
+    )
     occupied.append((left, left + width, line))
-    return label(shown, left + width if late else left, line, class_="halo", text_anchor="end" if late else None)
+    late = left < x
+    edge = left + width if late else left
+    parts = [label(shown, edge, line, class_="halo", text_anchor="end" if late else None)]
+    if abs(line + 6 - y) > LINE:
+        parts.insert(0, element("line", x1=x, y1=y, x2=edge, y2=line - 4, class_="line faint"))
+    return parts
+
+
+def _fitting(counts: Sequence[float], values: Sequence[float], start: float, end: float) -> Scale | LogScale:
+    """The scale of `values`; logarithmic where `counts`, costs or other numbers from 0, differ much."""
+    if counts and min(values) > 0 and max(counts) >= LOGARITHMIC_FROM * min(counts):
+        room = (max(values) / min(values)) ** 0.08
+        return LogScale(min(values) / room, max(values) * room, start, end)
+    return _padded(values, start, end)
+
+
+def _ticks(scale: Scale | LogScale) -> list[float]:
+    return scale.ticks() if isinstance(scale, LogScale) else ticks(scale.low, scale.high)
 
 
 def _padded(values: Sequence[float], start: float, end: float) -> Scale:
@@ -196,12 +248,12 @@ def _padded(values: Sequence[float], start: float, end: float) -> Scale:
     return Scale(low - pad, high + pad, start, end)
 
 
-def _grid(x: Scale, y: Scale) -> list[Markup]:
+def _grid(x: Scale | LogScale, y: Scale | LogScale) -> list[Markup]:
     """Horizontal lines, and the numbers of both axes."""
     parts = []
-    for value in ticks(y.low, y.high):
+    for value in _ticks(y):
         parts.append(element("line", x1=LEFT, x2=RIGHT, y1=y(value), y2=y(value), class_="grid"))
         parts.append(label(text.tick(value), LEFT - 6, y(value) + 4, text_anchor="end"))
-    for value in ticks(x.low, x.high):
+    for value in _ticks(x):
         parts.append(label(text.tick(value), x(value), HEIGHT - 24, text_anchor="middle"))
     return parts

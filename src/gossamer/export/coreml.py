@@ -41,9 +41,7 @@ class ExportedPackage(Report):
     def text(self) -> str:
         """A few lines for people."""
         what = self.structure
-        lines = [
-            f"{one_line(self.path)}: {self.size / 2**20:.2f} MiB, Core ML (ML Program, float32, iOS 16), unverified"
-        ]
+        lines = [f"{one_line(self.path)}: {self.size / 1e6:.2f} MB, Core ML (ML Program, float32, iOS 16), unverified"]
         if self.comparison is not None:
             one = self.comparison
             lines.append(

@@ -52,7 +52,7 @@ class Exported(Report):
         title = FORMATS[self.format].title
         return "\n".join(
             [
-                f"{one_line(self.path)}: {self.size / 2**20:.2f} MiB, {title}, operator set {self.opset}",
+                f"{one_line(self.path)}: {self.size / 1e6:.2f} MB, {title}, operator set {self.opset}",
                 f"{metric_name(comparison.score)} on {comparison.images} of {counted(comparison.available, 'validation image')}: trained "
                 f"{comparison.trained[comparison.score]:.4f}, file {comparison.file[comparison.score]:.4f}",
                 f"outputs differ by at most {comparison.largest_difference:.3g} there; tolerance {self.tolerance:.3g}",
@@ -92,7 +92,7 @@ class ExportedFile(Report):
             f"{self.loss.inputs} {'check inputs' if self.verifications else 'inputs of noise'} beside {self.beside}"
         )
         lines = [
-            f"{one_line(self.path)}: {self.size / 2**20:.2f} MiB, {FORMATS[self.format].title}",
+            f"{one_line(self.path)}: {self.size / 1e6:.2f} MB, {FORMATS[self.format].title}",
             self.loss.text(inputs),
         ]
         lines += [f"verified with {check.runtime} ({check.largest_difference:.3g})" for check in self.verifications]

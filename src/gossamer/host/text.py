@@ -128,6 +128,12 @@ def metric_name(name: str) -> str:
     return " ".join([METRIC_NAMES.get(name, name.replace("_", " ")), *([of] if mark else [])])
 
 
+def metric_title(name: str) -> str:
+    """`metric_name` as it begins a heading: "Top-1 accuracy", "mAP@0.5"."""
+    shown = metric_name(name)
+    return shown if shown[1:2].isupper() else f"{shown[:1].upper()}{shown[1:]}"
+
+
 def metric_lines(metrics: Mapping[str, float], names: Mapping[str, str] | None = None) -> list[str]:
     """A line a score, in columns; those that nothing defines (nan) are left out, and a line says so where all are.
 

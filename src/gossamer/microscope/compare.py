@@ -375,4 +375,4 @@ def _chart(result: NetworkComparison) -> Markup:
         points.append(LabelledPoint(Path(candidate.name).name, x, y, bool(candidate.front), *spread))
     across = "latency, ms (median)" if result.cost == "ms" else f"MACs, {'billions' if billions else 'millions'}"
     up = f"{metric_name(result.metrics[0])}, %" if known else "parameters, millions"
-    return pareto_chart("Networks", points, across, up, "from p10 to p90")
+    return pareto_chart("Networks", points, across, up, "from p10 to p90", counted_up=not known)

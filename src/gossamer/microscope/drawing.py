@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from gossamer.charts.svg import Markup, chart, element, label, tooltip
-from gossamer.host.text import binary_bytes, compact_count, dimensions, truncated
+from gossamer.host.text import binary_bytes, dimensions, si_number, truncated
 from gossamer.microscope.inspection import Inspection, Row
 
 WIDTH, HEIGHT, GAP_X, GAP_Y = 275, 46, 26, 20  # of a box and between boxes, in pixels
@@ -123,7 +123,7 @@ def _box(
         figures.append("takes far more of the time than of the multiply-adds")
     if mark:
         figures.append(mark[1])
-    cost = compact_count(row.macs) if inspection.timing is None else "" if row.ms is None else f"{row.ms:.3f}"
+    cost = si_number(row.macs) if inspection.timing is None else "" if row.ms is None else f"{row.ms:.3f}"
     cost = "" if cost == "0" else cost
     shape = dimensions(row.output_shape[1:])
     frame = "layer bottleneck" if mark or inspection.is_bottleneck(row) else "layer"

@@ -165,7 +165,12 @@ def _user_settings(data: ReportData) -> tuple[str, ...]:
 
 def _machine(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The machine with its versions in one row, without limits that it does not have."""
-    shown = {name: value for name, value in facts.items() if value is not None or name not in NO_LIMIT}
+    hidden = {"seed"}  # shown once, with the run
+    shown = {
+        name: value
+        for name, value in facts.items()
+        if name not in hidden and (value is not None or name not in NO_LIMIT)
+    }
     versions = shown.get("versions")
     if isinstance(versions, Mapping):
         shown["versions"] = [f"{name} {version}" for name, version in versions.items() if version is not None]

@@ -14,6 +14,7 @@ from gossamer.report.photos import photo
 from gossamer.shrink.recipe.paired import Outcome, changed
 
 SHOWN_LAYERS, SHOWN_RANGES, SHOWN_IMAGES = 120, 24, 24
+PANEL = 18  # layers of a chart: three stand side by side, and each fits on a sheet of paper
 PHOTO = 240  # pixels
 PRECISIONS = {"int8": "p0", "float32": "p1", "bfloat16": "p2"}
 
@@ -30,8 +31,9 @@ class ChangedImage(NamedTuple):
     kind: str
 
 
-def layers_chart(layers: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """A bar a layer: dB of the outputs with it alone in int8, coloured by the precision that it has in the file."""
+def layers_chart(layers: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """Charts of PANEL layers each on one scale, to stand side by side: a bar a layer, dB of the outputs with it alone in int8,
+    coloured by the precision that it has in the file."""
 
     def written(one: Mapping[str, Any]) -> str:
         ratio = _number(one["alone"])
@@ -40,12 +42,14 @@ def layers_chart(layers: Sequence[Mapping[str, Any]]) -> Markup | None:
         return ("exact" if math.isinf(ratio) else f"{ratio:.1f} dB") + ms
 
     shown = layers[:SHOWN_LAYERS]
-    if not shown:
-        return None
     rows = [
         Amount(one["name"], _number(one["alone"]), written(one), PRECISIONS.get(one["precision"], "c")) for one in shown
     ]
-    return amount_bars("Signal-to-noise ratio by layer", rows, "dB, longer is better")
+    longest = max((row.value for row in rows if math.isfinite(row.value)), default=0.0)
+    return [
+        amount_bars("Signal-to-noise ratio by layer", rows[start : start + PANEL], "dB, longer is better", longest)
+        for start in range(0, len(rows), PANEL)
+    ]
 
 
 def _number(value: float | None) -> float:

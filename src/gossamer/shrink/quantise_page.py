@@ -12,7 +12,7 @@ import gossamer
 from gossamer.charts import page
 from gossamer.host.progress import SILENT, Progress
 from gossamer.host.storage import write_text
-from gossamer.host.text import counted, metric_name
+from gossamer.host.text import counted, metric_title
 from gossamer.run import Run
 from gossamer.runtime.model import load
 from gossamer.shrink.calibration import spread
@@ -67,7 +67,7 @@ def write_quantised_page(
         images, count = changed_images(before, after, source)
         total, compared = before.images, bool(before.names)
         note = f"{100 * before.value:.2f} % in float; {drop_between(before, after).text()}; {counted(total, 'validation image')}"
-        figures.insert(0, Figure(metric_name(before.score), f"{100 * after.value:.2f} %", note))
+        figures.insert(0, Figure(metric_title(before.score), f"{100 * after.value:.2f} %", note))
     values = {
         "version": gossamer.__version__,
         "title": Path(result.file).name,

@@ -45,8 +45,8 @@ class QuantisedModel:
     def text(self) -> str:
         """A few lines for people."""
         lines = [
-            f"{one_line(self.file)}: {self.bytes / 2**20:.2f} MiB in int8, {self.bytes / max(1, self.float_bytes):.2f}x of "
-            f"{self.float_bytes / 2**20:.2f} MiB",
+            f"{one_line(self.file)}: {self.bytes / 1e6:.2f} MB in int8, {self.bytes / max(1, self.float_bytes):.2f}x of "
+            f"{self.float_bytes / 1e6:.2f} MB",
             f"outputs on {counted(self.measured_on, 'image that was', 'images that were')} not calibrated with: {self.decibels:.1f} dB"
             + ("" if self.agreement is None else f", the same class for {self.agreement:.1%}"),
         ]

@@ -15,7 +15,7 @@ from gossamer.charts.rows import Amount, waterfall
 from gossamer.charts.scatter import LabelledPoint, TargetBox, pareto_chart
 from gossamer.charts.svg import Markup
 from gossamer.host.storage import write_text
-from gossamer.host.text import metric_name
+from gossamer.host.text import THIN, metric_name, metric_title
 from gossamer.modelfile.metadata import read_model_file
 from gossamer.shrink.changed_answers import ChangedAnswer, changed_answers, shows_places
 from gossamer.shrink.layer_page import changed_images, layers_chart, ranges_chart
@@ -79,16 +79,16 @@ def recipe_html(
         "found": found,
         "best": best,
         "figures": _figures(found, first, best),
-        "up": metric_name(found.score),
+        "up": metric_title(found.score),
         "timed": timed,
         "chart": _chart(found, first, timed),
         "header": HEADER,
-        "rows": rows(found.candidates, found.targets),
+        "rows": _rows(found),
         "interval": "paired proportions (Bonett and Price 2012)"
         if before.names
         else "a jackknife over groups of images",
         "falls": _waterfalls(found, first, best),
-        "layers": layers_chart(quantised["layers"]) if quantised else None,
+        "layers": layers_chart(quantised["layers"]) if quantised else [],
         "ranges": ranges_chart(quantised["ranges"]) if quantised else None,
         "quantised": quantised,
         "widths": choice.get("widths", []),
@@ -102,6 +102,15 @@ def recipe_html(
         "settings": [(name, "–" if value is None else value) for name, value in place.settings.to_json().items()],
     }
     return page.render_page(page.environment(FOLDER, "the page of a recipe"), "recipe.html", content)
+
+
+def _rows(found: Shrunk) -> list[tuple[str, ...]]:
+    """The rows under HEADER with the score in per cent, as everywhere on the page."""
+    place = HEADER.index("score")
+    return [
+        (*row[:place], f"{100 * one.score:.2f}{THIN}%", *row[place + 1 :])
+        for one, row in zip(found.candidates, rows(found.candidates, found.targets), strict=True)
+    ]
 
 
 def _step_of(one: Candidate, values: Mapping[str, Mapping[str, Any]]) -> str:
@@ -132,7 +141,7 @@ def _tried(step: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def _figures(found: Shrunk, first: Candidate, best: Candidate) -> list[Figure]:
     before, after = found.scores[found.score]
     drop = best.interval()
-    figures = [Figure(metric_name(found.score), f"{100 * after:.2f} %", f"{100 * before:.2f} % before; {drop.text()}")]
+    figures = [Figure(metric_title(found.score), f"{100 * after:.2f} %", f"{100 * before:.2f} % before; {drop.text()}")]
     if best.ms is not None and first.ms is not None:
         ratio = f", {best.ms / first.ms:.2f}x" if best.runtime == first.runtime else ""
         figures.append(Figure("Latency", f"{best.ms:.3f} ms", f"{first.ms:.3f} ms before{ratio}; {best.runtime}"))
