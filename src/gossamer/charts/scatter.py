@@ -192,7 +192,7 @@ def _name(
     occupied: list[tuple[float, float, float]],
     points: Sequence[tuple[float, float]],
 ) -> list[Markup]:
-    """The label of a point: beside it where it covers no other label and no point, as near as that is; from further away a
+    """The label of a point: beside it where it covers no other label, no point and no number of the axis, as near as that is; from further away a
     line leads to it. occupied: (start, end, baseline) of the labels so far, to which this one is added."""
     shown = text.truncated(name, 28)
     width = CHARACTER * len(shown)
@@ -207,7 +207,7 @@ def _name(
             for a, b in points
             if left - DOT < a < left + width + DOT and line - LINE + 2 - DOT < b < line + 2 + DOT and (a, b) != place
         ]
-        return 2 * len(others) + len(dots)
+        return 2 * len(others) + len(dots) + (left < LEFT)  # left of it are the numbers of the axis
 
     lines = sorted((y - 6 + step * LINE / 2 for step in range(-12, 15)), key=lambda line: (abs(line - (y - 6)), line))
     choices = [
