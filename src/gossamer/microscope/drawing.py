@@ -123,7 +123,8 @@ def _box(
         figures.append("takes far more of the time than of the multiply-adds")
     if mark:
         figures.append(mark[1])
-    cost = si_number(row.macs) if inspection.timing is None else "" if row.ms is None else f"{row.ms:.3f}"
+    counted = "?" if row.macs is None else si_number(row.macs)
+    cost = counted if inspection.timing is None else "" if row.ms is None else f"{row.ms:.3f}"
     cost = "" if cost == "0" else cost
     shape = dimensions(row.output_shape[1:])
     frame = "layer bottleneck" if mark or inspection.is_bottleneck(row) else "layer"
