@@ -433,7 +433,7 @@ def test_the_chart_of_a_comparison_is_in_the_unit_that_it_names(
     from gossamer.microscope import compare
 
     drawn: list[Any] = []
-    monkeypatch.setattr(compare, "pareto_chart", lambda *given: drawn.append(given) or "")
+    monkeypatch.setattr(compare, "pareto_chart", lambda *given, **_: drawn.append(given) or "")
     both = tuple(
         dataclasses.replace(compared(name, ms=None), macs=count) for name, count in (("a", macs), ("b", 7_000_000))
     )
