@@ -35,16 +35,24 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     torch.set_num_threads(threads)
 
 
-class Slow(nn.Module):
-    """Ten layers, each of which sleeps where `slow` says so."""
+def spin(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
 
-    def __init__(self, slow: Callable[[Tensor], bool], seconds: float) -> None:
+
+class Slow(nn.Module):
+    """Ten layers, each of which sleeps, or waits otherwise, where `slow` says so."""
+
+    def __init__(
+        self, slow: Callable[[Tensor], bool], seconds: float, wait: Callable[[float], None] = time.sleep
+    ) -> None:
         super().__init__()
 
         class Layer(nn.Conv2d):
             def forward(self, input: Tensor) -> Tensor:
                 if slow(input):
-                    time.sleep(seconds)
+                    wait(seconds)
                 return super().forward(input)
 
         self.layers = nn.Sequential(*(Layer(4, 4, 1) for _ in range(10)))
@@ -107,9 +115,69 @@ def test_other_work_is_told_by_the_processor_time_of_a_step() -> None:
     "slow, expected", [(channels_last, "channels_first"), (lambda x: not channels_last(x), "channels_last")]
 )
 def test_the_faster_memory_format_is_chosen(slow: Callable[[Tensor], bool], expected: str) -> None:
-    settings = Settings(precision="float32", memory_format="auto", threads=2)
+    settings = Settings(precision="float32", memory_format="auto", threads=1)
+    torch.set_num_threads(1)
     # a limit that a busy machine does not reach
-    assert choose(Slow(slow, 0.02), settings=settings, limit=60.0).candidate.memory_format == expected
+    assert choose(Slow(slow, 0.02, spin), settings=settings, limit=60.0).candidate.memory_format == expected
+
+
+class Costs(nn.Module):
+    """A layer that takes seconds by its number of images and by whether they are channels last; `wait` is how they pass."""
+
+    def __init__(self, seconds: Callable[[int, bool], float], wait: Callable[[float], None] = time.sleep) -> None:
+        super().__init__()
+
+        class Layer(nn.Conv2d):
+            def forward(self, input: Tensor) -> Tensor:
+                wait(seconds(len(input), channels_last(input)))
+                return super().forward(input)
+
+        self.layer = Layer(4, 4, 1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        result: Tensor = self.layer(input).mean((2, 3))
+        return result
+
+
+def test_a_step_of_all_images_is_compared_and_not_one_of_few() -> None:
+    """channels_last costs 50 ms a step and 1 ms an image here, channels_first 8 ms an image: less below eight images."""
+    settings = Settings(precision="float32", memory_format="auto", threads=1)
+    torch.set_num_threads(1)
+    costs = Costs(lambda images, last: 0.05 + 0.001 * images if last else 0.008 * images, spin)
+    choice = choose(costs, images=64, settings=settings, limit=60.0)
+    assert choice.candidate.memory_format == "channels_last"
+    assert len(choice.timed) == 2 and choice.timed[1] < 64
+    assert "a step of 64 images takes about" in str(choice) and f"by steps of 2 and {choice.timed[1]}" in str(choice)
+
+
+def test_other_work_does_not_count_where_one_thread_computes() -> None:
+    """As long as the core is another process's, here asleep, the step takes no time of it."""
+    settings = Settings(precision="float32", memory_format="auto", threads=1)
+    torch.set_num_threads(1)
+    choice = choose(Costs(lambda images, last: 0.2 if last else 0.3), settings=settings, limit=60.0)
+    assert len(choice.seconds) == 2 and max(choice.seconds.values()) < 0.1
+
+
+def test_one_thread_is_compared_by_its_processor_time() -> None:
+    settings = Settings(precision="float32", memory_format="auto", threads=1)
+    torch.set_num_threads(1)
+    choice = choose(Costs(lambda images, last: 0.06 if last else 0.02, spin), settings=settings, limit=60.0)
+    assert choice.candidate.memory_format == "channels_first"
+
+
+@pytest.mark.parametrize(
+    "counts, seconds, every, expected",
+    [
+        ((2, 8), (0.05, 0.08), 64, 0.36),
+        ((2, 8), (0.08, 0.05), 64, 0.05),
+        ((2,), (0.5,), 8, 2.0),
+        ((8,), (0.5,), 8, 0.5),
+    ],
+)
+def test_a_step_of_all_images_is_on_the_line_through_two(
+    counts: tuple[int, ...], seconds: tuple[float, ...], every: int, expected: float
+) -> None:
+    assert precision.on_line(counts, seconds, every) == pytest.approx(expected)
 
 
 def test_only_a_choice_that_other_work_did_not_cut_short_is_kept() -> None:

@@ -4,16 +4,17 @@ No setting wins everywhere: on a CPU with bfloat16 units, bf16 in channels_last 
 slower than float32 at 32x32, where the layers are too small to pay for the conversions. Nor do more threads: a small
 network on a machine that others use too can be faster on one.
 
-The limit holds on a busy machine too: a timed step is of a few images, each candidate differs in one respect from the best
-so far, and what there is no time for is not compared. What is most often the fastest comes first.
+The limit holds on a busy machine too: timed steps are of few images, each candidate differs in one respect from the best so
+far, and what there is no time for is not compared. Steps of two numbers of images tell what each image costs and what each step,
+as bf16 converts all weights once a step: what is compared is a step of all images by that line. One thread is timed by the
+processor that it had, which other work does not change.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ LIMIT = 4.0  # seconds for all timed steps; with the batch that is read for them
 THREADS_LIMIT = 2.0  # where only the threads are open
 FIRST = 2  # images of the first step, which tells how many a timed step may have; a batch norm needs two
 STEP = 0.15  # seconds that a timed step should take: shorter ones say too little about a whole batch
+APART = 2  # how many times as many images the longer of two steps has at least, to tell what an image costs
 ROUNDS = 5  # timed steps of a candidate at most
 CLEAR = 1.3  # one step so many times slower than the other ends the comparison of the two
 BETTER = 0.97  # a candidate must take less than this of the time of the one before it
@@ -49,14 +51,16 @@ class PrecisionCandidate(NamedTuple):
 
 
 class PrecisionChoice(NamedTuple):
-    """The candidate chosen, and the seconds that a step of `images` images took with every one that was timed.
+    """The candidate chosen, and the seconds of a step of `images` images with every one that was timed.
 
-    known: precision and memory format are those of an earlier run. untried: what there was no time for.
+    timed: how many images the timed steps had, one number or two; where none is `images`, the seconds are worked out from
+    them. known: precision and memory format are those of an earlier run. untried: what there was no time for.
     """
 
     candidate: PrecisionCandidate
     seconds: dict[str, float]
     images: int = 0
+    timed: tuple[int, ...] = ()
     known: bool = False
     untried: tuple[PrecisionCandidate, ...] = ()
 
@@ -66,8 +70,11 @@ class PrecisionChoice(NamedTuple):
         return all(other[:2] == self.candidate[:2] for other in self.untried)
 
     def __str__(self) -> str:
-        timed = ", ".join(f"{name}: {value * 1e3:.0f} ms" for name, value in self.seconds.items())
-        notes = [f"a step of {counted(self.images, 'image')} takes {timed}"] if timed else []
+        each = ", ".join(f"{name}: {value * 1e3:.0f} ms" for name, value in self.seconds.items())
+        worked_out = self.images not in self.timed
+        how = f", by steps of {' and '.join(map(str, self.timed))}" if worked_out else ""
+        takes = "takes about" if worked_out else "takes"
+        notes = [f"a step of {counted(self.images, 'image')} {takes} {each}{how}"] if each else []
         notes += ["precision and memory format as timed in an earlier run"] if self.known else []
         notes += [f"no time to try {'; '.join(map(str, self.untried))}"] if self.untried else []
         return f"precision {self.candidate} ({'; '.join(notes) or 'as set'})"
@@ -126,13 +133,14 @@ def choose_precision(
     if known:
         precisions, formats = (known[0],), (known[1],)
     usual = PrecisionCandidate(precisions[0], formats[0], every)
-    changes: list[dict[str, Any]] = []
+    # the threads last: the others gain more, and a busy machine, where time is short, is none for threads
+    changes: list[dict[str, Any]] = [{"precision": name} for name in precisions[1:]]
+    changes += [{"memory_format": name} for name in formats[1:]]
     best = usual
     if settings.threads == 0 and not images.is_cuda and every > 1:
         # begun with one: threads that wait for one another can take a hundred times as long on a busy machine
         best = usual._replace(threads=1)
         changes.append({"threads": every})
-    changes += [{"precision": name} for name in precisions[1:]] + [{"memory_format": name} for name in formats[1:]]
     if not changes:
         return PrecisionChoice(usual, {}, known=known is not None)
     began, used = time.perf_counter(), time.process_time()
@@ -140,39 +148,40 @@ def choose_precision(
     # a loss may keep what it has seen first in the model beside which it stands, as the balance of several heads does
     kept = {name: value.clone() for name, value in model.named_buffers()}
 
-    def stepper(candidate: PrecisionCandidate, count: int, until: float) -> Callable[[], float]:
-        return _stepper(candidate, model, images[:count], targets[:count], loss, optimizer, until)
+    def trial(candidate: PrecisionCandidate, until: float) -> _Trial:
+        return _Trial(candidate, model, images, targets, loss, optimizer, until)
 
     seconds: dict[str, float] = {}
     untried: list[PrecisionCandidate] = []
-    count = 0
+    counts: tuple[int, ...] = ()
     try:
-        count = _count_to_time(stepper, best, len(images), deadline, images.is_cuda)
-        champion = stepper(best, count, deadline)
-        champion()
+        champion = trial(best, deadline)
+        counts = _counts_to_time(champion, len(images), images.is_cuda)
+        champion.warm_up(counts)
         for number, change in enumerate(changes):
             rival = best._replace(**change)
             now = time.perf_counter()
             until = now + (deadline - now) / (len(changes) - number)  # a share of the time that is left
-            mine, theirs = _duel(champion, stepper(rival, count, until), until)
+            by_processor = rival.threads == best.threads == 1 and not images.is_cuda
+            mine, theirs = _duel(champion, trial(rival, until), counts, by_processor, until)
             if theirs is None:
                 untried.append(rival)
                 continue
-            seconds[str(best)] = min(mine, seconds.get(str(best), mine))
+            seconds.setdefault(str(best), mine)
             seconds[str(rival)] = theirs
             if theirs < BETTER * mine:
-                best, champion = rival, stepper(rival, count, deadline)
+                best, champion = rival, trial(rival, deadline)
     except _TimeUp:  # not even two images
         if not _others_work(time.perf_counter() - began, time.process_time() - used):
             best = usual  # a large network, which gains from threads
-        count = 0
+        counts = ()
         untried = [best._replace(**change) for change in changes]
     finally:
         torch.set_num_threads(every)
         with torch.no_grad():
             for name, value in model.named_buffers():
                 value.copy_(kept[name])
-    return PrecisionChoice(best, seconds, count, known is not None, tuple(untried))
+    return PrecisionChoice(best, seconds, len(images), counts, known is not None, tuple(untried))
 
 
 def _others_work(wall: float, used: float) -> bool:
@@ -188,85 +197,124 @@ def _open(value: str, every: tuple[str, ...]) -> tuple[str, ...]:
     return every if value == "auto" else (value,)
 
 
-def _count_to_time(
-    stepper: Callable[[PrecisionCandidate, int, float], Callable[[], float]],
-    candidate: PrecisionCandidate,
-    most: int,
-    deadline: float,
-    all_of_them: bool,
-) -> int:
-    """How many images a timed step should have. Raises _TimeUp."""
-    if all_of_them:
-        return most
-    count = min(FIRST, most)
-    step = stepper(candidate, count, deadline)
-    took = step()  # pays for memory and kernels that are new as well
-    if took < STEP * 10:
-        took = step()
-    return min(most, max(count, int(count * STEP / max(took, 1e-4))))
+def _counts_to_time(champion: _Trial, most: int, all_of_them: bool) -> tuple[int, ...]:
+    """How many images timed steps should have: two numbers, or one where that is all or where more take too long. Raises _TimeUp."""
+    if all_of_them or most <= FIRST:
+        return (most,)
+    took = champion.step(FIRST)  # pays for memory and kernels that are new as well
+    if took.wall < STEP * 10:
+        took = champion.step(FIRST)
+    one = took.used if champion.candidate.threads == 1 else took.wall
+    many = min(most, int(FIRST * STEP / max(one, 1e-4)))
+    if many == most:
+        return (most,)
+    return (FIRST, many) if many >= APART * FIRST else (max(FIRST, many),)
 
 
-def _duel(one: Callable[[], float], other: Callable[[], float], until: float) -> tuple[float, float | None]:
-    """Seconds of the fastest step of each; None where there was no time for the other, which then is slower or unknown.
+def _duel(
+    one: _Trial, other: _Trial, counts: tuple[int, ...], by_processor: bool, until: float
+) -> tuple[float, float | None]:
+    """Seconds of a step of all images with each; None where there was no time for the other, which then is slower or unknown.
 
-    They take turns, so that another load on the machine hits both. The first step of the other only warms up: it pays
-    for memory and kernels that are new.
+    They take turns, so that another load on the machine hits both. The first steps of the other only warm up: they pay
+    for memory and kernels that are new. by_processor: seconds of the processor, else on the clock.
     """
-    ours, theirs = [math.inf], []
+    one.forget()
     try:
-        other()
+        other.warm_up(counts)
         for _ in range(ROUNDS):
-            ours.append(one())
-            theirs.append(other())
-            fast, slow = sorted((min(ours), min(theirs)))
-            if slow > CLEAR * fast or time.perf_counter() + ours[-1] + theirs[-1] >= until:
+            began = time.perf_counter()
+            for count in counts:
+                one.step(count)
+                other.step(count)
+            ours, theirs = one.of_all(counts, by_processor), other.of_all(counts, by_processor)
+            now = time.perf_counter()
+            if max(ours, theirs) > CLEAR * min(ours, theirs) or 2 * now - began >= until:
                 break
     except _TimeUp:
         pass
-    return min(ours), min(theirs, default=None)
+    if not all(other.took.get(count) for count in counts):
+        return 0.0, None
+    return one.of_all(counts, by_processor), other.of_all(counts, by_processor)
 
 
-def _stepper(
-    candidate: PrecisionCandidate,
-    model: nn.Module,
-    images: Tensor,
-    targets: Any,
-    loss: Callable[[Tensor, Any, Tensor], Tensor],
-    optimizer: Callable[[nn.Module], torch.optim.Optimizer],
-    until: float,
-) -> Callable[[], float]:
-    """A function that does one training step on a copy of the model, and tells its seconds.
+class _StepTime(NamedTuple):
+    """Seconds on the clock, and of the processor that the thread had: its share where it computes alone."""
 
-    It raises _TimeUp where a layer, forwards or backwards, would begin after `until` on the clock of perf_counter.
-    """
-    trial = as_format(copy.deepcopy(model), candidate.memory_format).train()
-    inputs = as_format(images, candidate.memory_format)
-    updates = optimizer(trial)
+    wall: float
+    used: float
 
-    def check(*_: Any) -> None:
-        if time.perf_counter() > until:
-            raise _TimeUp
 
-    def watch(layer: nn.Module, inputs_of_layer: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.requires_grad:
-            output.register_hook(check)  # type: ignore[no-untyped-call]
+class _Trial:
+    """Training steps on a copy of the model, and what they took by their number of images."""
 
-    for layer in trial.modules():
-        if not list(layer.children()):
-            layer.register_forward_pre_hook(check)
-            layer.register_forward_hook(watch)
+    def __init__(
+        self,
+        candidate: PrecisionCandidate,
+        model: nn.Module,
+        images: Tensor,
+        targets: Any,
+        loss: Callable[[Tensor, Any, Tensor], Tensor],
+        optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        until: float,
+    ) -> None:
+        self.candidate, self.images, self.targets, self.loss = candidate, images, targets, loss
+        self.took: dict[int, list[_StepTime]] = {}
+        self.network = as_format(copy.deepcopy(model), candidate.memory_format).train()
+        self.updates = optimizer(self.network)
 
-    def step() -> float:
-        if torch.get_num_threads() != candidate.threads:
-            torch.set_num_threads(candidate.threads)
-        started = time.perf_counter()
-        with autocast(inputs.device, candidate.precision):
-            outputs = trial(inputs)
-        updates.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss(outputs, targets, inputs).mean())
-        updates.step()
+        def check(*_: Any) -> None:
+            if time.perf_counter() > until:
+                raise _TimeUp
+
+        def watch(layer: nn.Module, inputs_of_layer: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.requires_grad:
+                output.register_hook(check)  # type: ignore[no-untyped-call]
+
+        for layer in self.network.modules():
+            if not list(layer.children()):
+                layer.register_forward_pre_hook(check)
+                layer.register_forward_hook(watch)
+
+    def step(self, count: int) -> _StepTime:
+        """One step of so many images. Raises _TimeUp where a layer, forwards or backwards, would begin after `until`."""
+        if torch.get_num_threads() != self.candidate.threads:
+            torch.set_num_threads(self.candidate.threads)
+        inputs, targets = as_format(self.images[:count], self.candidate.memory_format), self.targets[:count]
+        wall, used = time.perf_counter(), time.thread_time()
+        with autocast(inputs.device, self.candidate.precision):
+            outputs = self.network(inputs)
+        self.updates.zero_grad(set_to_none=True)
+        torch.autograd.backward(self.loss(outputs, targets, inputs).mean())
+        self.updates.step()
         if inputs.is_cuda:
             torch.cuda.synchronize(inputs.device)
-        return time.perf_counter() - started
+        took = _StepTime(time.perf_counter() - wall, time.thread_time() - used)
+        self.took.setdefault(count, []).append(took)
+        return took
 
-    return step
+    def warm_up(self, counts: tuple[int, ...]) -> None:
+        """A step of each number, which does not count. Raises _TimeUp."""
+        for count in counts:
+            self.step(count)
+        self.forget()
+
+    def forget(self) -> None:
+        """Time anew."""
+        self.took.clear()
+
+    def of_all(self, counts: tuple[int, ...], by_processor: bool) -> float:
+        """Seconds of a step of all images, by the fastest steps of each number."""
+        least = [min(each.used if by_processor else each.wall for each in self.took[count]) for count in counts]
+        return on_line(counts, least, len(self.images))
+
+
+def on_line(counts: Sequence[int], seconds: Sequence[float], every: int) -> float:
+    """Seconds of a step of `every` images, by those of one number of images, or of two.
+
+    Of two: on the line through both, where more images take longer; of one: as many times as long.
+    """
+    if len(counts) == 1:
+        return seconds[0] * every / counts[0]
+    an_image = max(0.0, seconds[1] - seconds[0]) / (counts[1] - counts[0])
+    return seconds[1] + (every - counts[1]) * an_image

@@ -22,6 +22,7 @@ from gossamer.training.precision import FORMATS, PRECISIONS, pays_bf16
 
 NAME = "precision.json"  # below `host.storage.user_cache`: XDG_CACHE_HOME/gossamer where that is set
 FORMAT = 1
+COMPARISON = 2  # how candidates are compared: choices of another way are made anew
 MOST = 200  # entries that are kept, the newest
 LIMIT = 1 << 20  # bytes: a larger file is none of ours
 # variables that change which kernels run
@@ -42,6 +43,7 @@ def key(settings: Settings, model: nn.Module, images: Tensor) -> str:
         "network": repr(model),
         "weights": [[name, list(value.shape)] for name, value in model.state_dict().items()],
         "learns": [name for name, value in model.named_parameters() if value.requires_grad],
+        "comparison": COMPARISON,
         "training": [settings.task, settings.loss, settings.optimizer],
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
