@@ -121,6 +121,8 @@ def test_one_value_far_from_the_others_does_not_flatten_the_curve() -> None:
     assert robust_range(values) == (1.5, 2.0)
     chart = line_chart("Loss", [Series("training", range(1, 7), values, "a")], axis="loss")
     assert "outside the axis: 850 at 3" in chart and "<title>850</title>" in chart
+    odd = line_chart("Images", [Series("a", [1, 2, 3, 4, 5], [100.0, 101.0, 99.0, 100.5, 14.7664], "a")])
+    assert "outside the axis: 14.8 at 5" in odd and "14.7664" not in odd
     assert "from 1.50 to 850" in chart, "the description keeps the value"
     ys = [
         float(y) for _, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", re.findall(r'd="([^"]+)" class="line a"', chart)[0])

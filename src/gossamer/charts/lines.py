@@ -102,7 +102,7 @@ def line_chart(
                 parts.append(element("circle", cx=x_of(x), cy=y_of(y), r=3, class_=f"fill {line.colour}"))
     if ring and math.isfinite(ring[1]):
         parts.append(element("circle", cx=x_of(ring[0]), cy=y_of(ring[1]), r=4.5, class_="ring"))
-    parts += [_outlier(x_of(x), TOP if y > high else bottom, y > high, form(y)) for x, y in outside]
+    parts += [_outlier(x_of(x), TOP if y > high else bottom, y > high, _in_words(form)(y)) for x, y in outside]
     if outside:
         parts.append(label(outside_axis(outside, form), LEFT, HEIGHT - 6, class_="soft small"))
     summary = "; ".join(_summary(line, form) for line in series)
@@ -130,10 +130,11 @@ def robust_range(values: Sequence[float]) -> tuple[float, float]:
 
 def outside_axis(points: Sequence[tuple[float, float]], form: Callable[[float], str]) -> str:
     """The note on the points outside the axis."""
+    written = _in_words(form)
     if len(points) == 1:
-        return f"outside the axis: {form(points[0][1])} at {text.tick(points[0][0])}"
+        return f"outside the axis: {written(points[0][1])} at {text.tick(points[0][0])}"
     ys = [y for _, y in points]
-    return f"outside the axis: {len(points)} values, {form(min(ys))} to {form(max(ys))}"
+    return f"outside the axis: {len(points)} values, {written(min(ys))} to {written(max(ys))}"
 
 
 def _outlier(x: float, y: float, above: bool, written: str) -> Markup:
@@ -143,12 +144,17 @@ def _outlier(x: float, y: float, above: bool, written: str) -> Markup:
     return element("path", tooltip(written), d=d, class_="fill b")
 
 
+def _in_words(form: Callable[[float], str]) -> Callable[[float], str]:
+    """How a value is written in a sentence: `tick` is for round numbers beside an axis."""
+    return text.significant if form is text.tick else form
+
+
 def _summary(line: Series, form: Callable[[float], str]) -> str:
     """A line in words."""
     ys = [y for segment in line.segments() for _, y in segment]
     if not ys:
         return f"{line.name}: no numbers"
-    value = form if form is not text.tick else text.significant
+    value = _in_words(form)
     gaps = len(line.ys) - len(ys)
     gap = f", {text.counted(gaps, 'epoch')} without a number" if gaps else ""
     return f"{line.name}: first {value(ys[0])}, last {value(ys[-1])}, from {value(min(ys))} to {value(max(ys))}{gap}"

@@ -12,7 +12,7 @@ import numpy as np
 from gossamer.charts.confusion import confusion_chart
 from gossamer.charts.scatter import predicted_against_true
 from gossamer.charts.svg import Markup
-from gossamer.host.text import grouped, grouped_count, metric_name, points, significant
+from gossamer.host.text import grouped, grouped_count, metric_name, metric_title, points, significant
 from gossamer.report.contents import ReportData
 from gossamer.report.detect import BACKGROUND, class_confusions
 from gossamer.report.scores import ConfusedPair, confused_pairs
@@ -96,7 +96,7 @@ def heads_view(data: ReportData) -> TaskView:
         template="heads.html",
         sections=(*([("heads", "Heads")] if len(parts) > 1 else []), *((part.id, part.name) for part in parts)),
         subject=f"{len(parts)} heads" if len(parts) > 1 else _subject(data.task, parts[0].section),
-        headline=KeyFigure(metric_name(data.score), significant(evaluation.metrics[data.score]), note),
+        headline=KeyFigure(metric_title(data.score), significant(evaluation.metrics[data.score]), note),
         highlights=[*_failures(heads), *_highlights(parts, len(evaluation.names))],
         values={"parts": parts, "images": images},
         extent_heads=("images",),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from gossamer.charts.lines import Series, line_chart
 from gossamer.charts.svg import Markup
-from gossamer.host.text import metric_name, percent, significant
+from gossamer.host.text import metric_name, metric_title, percent, significant
 from gossamer.report.contents import ReportData, as_number
 
 # score -> title of its chart, (name, column of the metrics, colour); the first is the score itself
@@ -95,7 +95,7 @@ def _losses(data: ReportData) -> ChartPanel:
 
 def _scores(data: ReportData) -> ChartPanel:
     name = metric_name(data.score)
-    title, lines = LINES.get(data.score, (name, ((name, data.score, "b"),)))
+    title, lines = LINES.get(data.score, (metric_title(data.score), ((name, data.score, "b"),)))
     series = [_line(data, shown, f"val_{column}", colour) for shown, column, colour in lines]
     series = [series[0], *(other for other in series[1:] if math.isfinite(other.last))]
     best = data.best_row()

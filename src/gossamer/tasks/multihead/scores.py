@@ -198,5 +198,5 @@ class MultiScores(Report):
         mean = "" if math.isnan(score) else f", score {score:.4f} (the mean of the heads)"
         lines = [f"{counted(len(self.names), 'image')}{mean}"]
         for name, one in self.heads.items():
-            lines += ["", f"{name}:", *(f"  {line}" for line in one.text().splitlines())]
+            lines += ["", f"{name}:", *(f"  {line}".rstrip() for line in one.text().splitlines())]
         return "\n".join([*lines, *(f"skipped: {name}: {reason}" for name, reason in self.unreadable)])
