@@ -71,10 +71,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         default="",
         metavar="FOLDER",
-        help="write a row an image into this folder; the same command again does what is missing",
+        help="write one row per image into this folder; the same command again does what is missing",
     )
     many.add_argument(
-        "--workers", type=positive, default=None, metavar="N", help="processes with --out (default: one a core)"
+        "--workers", type=positive, default=None, metavar="N", help="processes with --out (default: one per core)"
     )
     many.add_argument(
         "--format", default=None, metavar="jsonl|parquet", help="of the rows with --out: jsonl (default) or parquet"

@@ -264,6 +264,6 @@ def _smaller(data: ReportData, details: DetectionDetails | None) -> list[tuple[s
         ("median side", f"{middle:.0f} pixels"),
         ("eight in ten", f"{low:.0f} to {high:.0f} pixels"),
     ]
-    sizes = {"small": "under 32 × 32", "medium": "up to 96 × 96", "large": "above"}
+    sizes = {"small": "under 32 × 32", "medium": "up to 96 × 96", "large": "over 96 × 96"}
     known = [(name, metrics[f"map_{name}"]) for name in sizes if math.isfinite(metrics[f"map_{name}"])]
     return [*rows, *((f"mAP, {name} ({sizes[name]} pixels of the image)", percent(value)) for name, value in known)]

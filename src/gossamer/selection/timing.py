@@ -16,7 +16,7 @@ from gossamer.compile.write import compile_bytes
 from gossamer.errors import GossamerError
 from gossamer.export.convert import to_onnx
 from gossamer.export.traced import traced_onnx
-from gossamer.host import machine
+from gossamer.host import machine, text
 from gossamer.host.progress import SILENT
 from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
@@ -84,7 +84,7 @@ class NetworkTimes:
         load = machine.busy_load(self.threads)
         if load is not None and not any(line.startswith(BUSY) for line in self.notes):
             self.notes.append(
-                f"{BUSY} (a load of {load:.1f} on {machine.usable_cores()} cores): milliseconds are of a busy machine, and kept; on a "
+                f"{BUSY} (a load of {load:.1f} on {text.counted(machine.usable_cores(), 'core')}): milliseconds are of a busy machine, and kept; on a "
                 f"quiet one remove {NAME} from the user's cache and pick again"
             )
 

@@ -79,9 +79,9 @@ def _parts(kind: str, given: float | str, allowed: str) -> tuple[float, str]:
 
 
 def shown(kind: str, value: float) -> str:
-    """A value with its unit, for people."""
+    """A value with its unit, for people, beside the word of WHAT that says what it is."""
     if kind == "latency":
         return f"{value:.3f} ms"
     if kind == "macs":
-        return f"{value / 1e6:.2f} M multiply-adds"
+        return f"{value / 1e6:.2f} M"
     return f"{value / 1e6:.3f} MB"

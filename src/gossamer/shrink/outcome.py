@@ -71,7 +71,7 @@ def lines_of_change(
             f"latency in {clock}, {thread_count(threads)}: {ms[0]:.3f} ms -> {ms[1]:.3f} ms ({ms[1] / ms[0]:.2f}x)"
         )
     for kind, (before, after) in counts.items():
-        name = "computation" if kind == "macs" else "parameters"
+        name = "multiply-adds" if kind == "macs" else "size of the parameters"
         lines.append(f"{name}: {shown(kind, before)} -> {shown(kind, after)} ({after / max(1, before):.2f}x)")
     if score in scores:
         was, now = scores[score]
