@@ -51,7 +51,9 @@ def save(
         [numpy_helper.from_array(np.asarray(one), name) for name, one in values.items()],
     )
     sets = [helper.make_opsetid(*one) for one in domains or [("", opset)]]
-    onnx.save(helper.make_model(graph, opset_imports=sets, ir_version=10 if opset > 19 else 8), path)
+    onnx.save(
+        helper.make_model(graph, opset_imports=sets, ir_version=11 if opset > 22 else 10 if opset > 19 else 8), path
+    )
     return path
 
 

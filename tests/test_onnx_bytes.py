@@ -38,6 +38,11 @@ CONSTANTS: dict[str, Any] = {
     "s0": np.array([0.01, 0.02, 0.0, 0.04], np.float32),
     "z4": np.array([0, 3, -7, 1], np.int8),
     "i4": np.clip(np.rint(weight(4, 3, 1, 1) * 100), -128, 127).astype(np.int8),
+    **{f"h{kind}": np.arange(-6, 6).reshape(4, 3, 1, 1).astype(kind) * 9 for kind in ("int16", "uint16")},
+    "hz": np.array([300, 0, 2, 60_000], np.uint16),
+    "blocks": np.array([[0.01, 0.02], [0.03, 0.04], [0.05, 0.06], [0.07, 0.08]], np.float32).reshape(4, 2, 1, 1),
+    "rows": np.arange(1, 7, dtype=np.float32).reshape(2, 3, 1, 1) / 100,
+    "zeros": np.array([[1, -2, 3], [4, -5, 6]], np.int8).reshape(2, 3, 1, 1),
     "u4": np.abs(np.rint(weight(4, 3, 1, 1) * 100)).astype(np.uint8),
 }
 
@@ -125,6 +130,34 @@ FORMS: dict[str, tuple[list[Any], int]] = {
         ],
         21,
     ),
+    "int16 weights": (
+        [*pair(), node("DequantizeLinear", ["hint16", "s3"], ["w8"], axis=1), node("Conv", ["d", "w8"], ["y"])],
+        21,
+    ),
+    "uint16 weights with zeros beyond bytes": (
+        [
+            *pair(),
+            node("DequantizeLinear", ["huint16", "s4", "hz"], ["w8"], axis=0),
+            node("Conv", ["d", "w8"], ["y"]),
+        ],
+        21,
+    ),
+    "weights with a scale for each two channels, the last alone": (
+        [
+            *pair(),
+            node("DequantizeLinear", ["i4", "blocks"], ["w8"], axis=-3, block_size=2),
+            node("Conv", ["d", "w8"], ["y"]),
+        ],
+        21,
+    ),
+    "weights with a scale and a zero for each two rows": (
+        [
+            *pair(),
+            node("DequantizeLinear", ["i4", "rows", "zeros"], ["w8"], axis=0, block_size=2),
+            node("Conv", ["d", "w8"], ["y"]),
+        ],
+        21,
+    ),
     "uint8 weights without a zero": (
         [
             *pair(output_dtype=INT8),
@@ -169,6 +202,14 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
             *pair(),
             node("DequantizeLinear", ["i4", "s4"], ["w8"], block_size=2),
             node("Conv", ["d", "w8"], ["y"]),
+        ],
+        "its scales are not finite numbers in float32 in the shape",
+    ),
+    "blocks of a map": (
+        [
+            node("QuantizeLinear", ["x", "s"], ["q"]),
+            node("DequantizeLinear", ["q", "s"], ["d"], block_size=2),
+            CONV,
         ],
         "block_size is not 0",
     ),

@@ -362,6 +362,8 @@ LEFT_LAST: dict[str, Nodes] = {
     "a reflection": [TO_LAST, node("Pad", ["t", "pads"], ["u"], mode="reflect"), BACK],
     "Resize": [TO_LAST, node("Resize", ["t", "", "scales"], ["u"], mode="nearest"), BACK],
     "Softmax": [TO_LAST, node("Softmax", ["t"], ["u"], axis=-1), BACK],
+    "slopes below zero": [TO_LAST, node("PRelu", ["t", "row"], ["u"]), BACK],
+    "slopes of three axes, as Keras has them": [TO_LAST, node("PRelu", ["t", "row4"], ["u"]), BACK],
     "a dense layer": [
         TO_LAST,
         node("MatMul", ["t", "m"], ["u"]),
@@ -387,6 +389,16 @@ def test_what_is_left_with_channels_last_agrees_with_onnx_runtime(name: str, tmp
 def test_axes_of_a_resize_with_channels_last_that_are_not_there_are_refused(tmp_path: Path) -> None:
     nodes = [*CONV, TO_LAST, node("Resize", ["t", "", "scales"], ["u"], mode="nearest", axes=[1, 7]), BACK]
     refused(save(tmp_path / "m.onnx", nodes, {"scales": np.array([2, 3], np.float32)}, opset=18), "axes")
+
+
+def test_a_resize_to_another_batch_is_refused(tmp_path: Path) -> None:
+    nodes = [*CONV, node("Resize", ["a", "", "", "sizes"], ["y"], mode="nearest")]
+    for count, fits in ((1, True), (2, False)):
+        path = save(tmp_path / f"{count}.onnx", nodes, {"sizes": int64(count, 8, 9, 7)}, (1, 3, 8, 8))
+        if fits:
+            check(path, noise((1, 3, 8, 8)))
+        else:
+            refused(path, "or of the batch or the channels")
 
 
 # padding

@@ -47,6 +47,10 @@ CASES: dict[str, Case] = {
     "Max of maps and a number": behind_relu("Max", "a", "k", "n"),
     "Max with a row": on_map(node("Max", ["a", "row"], ["y"]), row=EVERY_ROW),
     "Min with a row": on_map(node("Min", ["row", "a"], ["y"]), row=EVERY_ROW),
+    "Max with a row of no bounds": on_map(node("Max", ["a", "row"], ["y"]), row=np.full((8, 1, 1), -3e38, np.float32)),
+    "Min with a row of one number": on_map(node("Min", ["row", "a"], ["y"]), row=np.full((8, 1, 1), 0.2, np.float32)),
+    "CastLike of a number": on_map(node("CastLike", ["a", "k"], ["y"]), **SCALAR),
+    "CastLike of a map": on_map(node("Relu", ["a"], ["r"]), node("CastLike", ["a", "r"], ["y"])),
     "Mean": behind_relu("Mean", "a", "r", "n"),
     "Sum": behind_relu("Sum", "a", "r", "n"),
     "Abs": on_map(node("Abs", ["a"], ["y"])),
@@ -137,7 +141,7 @@ def test_an_operator_agrees_with_onnx_runtime(name: str, tmp_path: Path) -> None
 
 
 AXES = ((2, 3), (1,), (2,), (-1,), (1, 2, 3), (-3, -1), (3, 1))
-REDUCTIONS = [(op, axes, 1) for op in ("Mean", "Max", "Min", "Sum", "L1", "L2", "SumSquare") for axes in AXES]
+REDUCTIONS = [(op, axes, 1) for op in ("Mean", "Max", "Min", "Sum", "L1", "L2", "SumSquare", "LogSum") for axes in AXES]
 REDUCTIONS += [(op, axes, 0) for op in ("Mean", "Max") for axes in AXES if len(axes) < 3]
 
 
@@ -146,7 +150,8 @@ def test_a_reduction_agrees_with_onnx_runtime(op: str, axes: tuple[int, ...], ke
     """The axes are an attribute, or, of a sum, an input."""
     more: dict[str, Any] = {"axes": list(axes)} if op != "Sum" else {}
     reads = ["a", "axes"] if op == "Sum" else ["a"]
-    nodes = [*CONV, node(f"Reduce{op}", reads, ["y"], keepdims=keepdims, **more)]
+    before = [*CONV[:-1], node("Conv", ["x", "w"], ["c"]), node("Exp", ["c"], ["a"])] if op == "LogSum" else CONV
+    nodes = [*before, node(f"Reduce{op}", reads, ["y"], keepdims=keepdims, **more)]
     rank = 4 if keepdims else 4 - len(axes)
     check(save(tmp_path / "m.onnx", nodes, {"axes": int64(*axes)}, rank=rank), noise(INPUT), 1e-4)
 
@@ -200,6 +205,22 @@ def test_mish_is_an_operator_from_18_on(tmp_path: Path) -> None:
     check(save(tmp_path / "m.onnx", [*CONV, node("Mish", ["a"], ["y"])], opset=18), noise(INPUT))
 
 
+@pytest.mark.parametrize("opset", [11, 18])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_a_logarithm_of_sums_in_other_operator_sets(opset: int, keepdims: int, tmp_path: Path) -> None:
+    """Its axes are an input from 18 on; those of a sum from 13."""
+    axes: dict[str, Any] = {"axes": [2, 3]} if opset < 18 else {}
+    reads = ["e"] if opset < 18 else ["e", "axes"]
+    nodes = [*CONV, node("Exp", ["a"], ["e"]), node("ReduceLogSum", reads, ["y"], keepdims=keepdims, **axes)]
+    path = save(tmp_path / "m.onnx", nodes, {"axes": int64(2, 3)}, opset=opset, rank=4 if keepdims else 2)
+    check(path, noise(INPUT))
+
+
+@pytest.mark.parametrize("more", [{}, {"alpha": 1.5}, {"alpha": -0.25}])
+def test_swish_is_an_operator_from_24_on(more: dict[str, float], tmp_path: Path) -> None:
+    check(save(tmp_path / "m.onnx", [*CONV, node("Swish", ["a"], ["y"], **more)], opset=24), noise(INPUT))
+
+
 @pytest.mark.parametrize("scales", [(2.0, 2.0), (1.5, 3.0), (0.4, 0.6)])
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_resize_of_operator_set_10_agrees_with_onnx_runtime(
@@ -225,6 +246,11 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "Dropout that trains": (on_map(node("Dropout", ["a", "k", "yes"], ["y"]), yes=np.array(True), **SCALAR), "true"),
     "Gather of the batch": (on_map(node("Gather", ["a", "at"], ["y"], axis=0), at=int64(0)), "the batch"),
     "Gather out of range": (on_map(node("Gather", ["a", "at"], ["y"], axis=1), at=int64(8)), "do not have"),
+    "a maximum with a row of large numbers": (
+        on_map(node("Max", ["a", "row"], ["y"]), row=np.linspace(-1e6, 1, 8, dtype=np.float32).reshape(8, 1, 1)),
+        "beyond 1000",
+    ),
+    "CastLike of integers": (on_map(node("CastLike", ["a", "e"], ["y"]), e=int64(1)), "not float32"),
     "a maximum of two sizes": (
         on_map(node("GlobalAveragePool", ["a"], ["p"]), node("Max", ["a", "p"], ["y"])),
         "two sizes",

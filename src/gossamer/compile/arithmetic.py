@@ -19,6 +19,7 @@ from gossamer.modelfile.onnx import FLOAT, OnnxNode
 
 MOST_POWER = 16
 ERF_STEP, ERF = 0.3275911, (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+MOST_IN_A_ROW = 1000  # where float32 still has four places behind the point
 FAR = 1e38  # whatever is over a number of usual size in float32 is so by at least one over this
 MISH_ONE = 20.0  # from which on mish(x) is x in float32
 STEEP = 1e6  # tanh of so many times a number is its sign, but within 1e-5 of 0
@@ -189,6 +190,13 @@ def _gelu(to: ElementwiseOps, source: int, node: OnnxNode) -> int:
     return to.gelu(source, kind == "tanh")
 
 
+def _swish(to: ElementwiseOps, source: int, node: OnnxNode) -> int:
+    alpha = node.attributes.get("alpha", 1.0)
+    if not math.isfinite(alpha):
+        to.low.refuse(node, f"its alpha is {alpha}")
+    return to.times(to.act(to.affine(source, alpha), "sigmoid"), source)
+
+
 UNARY: dict[str, Callable[[ElementwiseOps, int, OnnxNode], int]] = {
     "Celu": _celu,
     "Elu": lambda to, source, node: to.elu(source, node.attributes.get("alpha", 1.0)),
@@ -203,6 +211,7 @@ UNARY: dict[str, Callable[[ElementwiseOps, int, OnnxNode], int]] = {
     "Softplus": lambda to, source, node: to.softplus(source),
     "Softsign": _softsign,
     "ThresholdedRelu": _thresholded,
+    "Swish": _swish,
     "Sqrt": lambda to, source, node: to.square_root(source),
 }
 
@@ -220,6 +229,15 @@ def cast(low: Lowering, node: OnnxNode) -> None:
     """Cast of a map to float32, which it is."""
     if node.attributes.get("to") != FLOAT:
         low.refuse(node, f"its to is {node.attributes.get('to')}, a type other than float32 (1)")
+    low.pass_on(node)
+
+
+def cast_like(low: Lowering, node: OnnxNode) -> None:
+    """CastLike of a map to the type of another input, float32, which it is."""
+    other = low.onnx.tensors.get(node.inputs[1])
+    is_float = other.dtype == np.float32 if other is not None else node.inputs[1] not in low.shapes
+    if not is_float:
+        low.refuse(node, "the type of its input 1 is not float32")
     low.pass_on(node)
 
 
@@ -291,6 +309,12 @@ def extreme(low: Lowering, node: OnnxNode) -> None:
         )
         if row is None or row.dtype != np.float32 or not np.isfinite(row).all():
             low.refuse(node, "a constant that is neither one number nor one per channel")
+        if (row == row.flat[0]).all():
+            bound = float(row.flat[0])
+            source = to.act(source, "clip", *((-NO_BOUND, bound) if least else (bound, NO_BOUND)))
+            continue
+        if np.abs(row).max() > MOST_IN_A_ROW:
+            low.refuse(node, f"numbers per channel beyond {MOST_IN_A_ROW}, from which a difference loses places")
         sign = -1 if least else 1
         source = to.affine(to.affine(source, sign, -sign * row, "relu"), sign, row)
     low.bind(node, source, axes)

@@ -87,11 +87,10 @@ def sloped(low: Lowering, node: OnnxNode) -> None:
     if (slopes == first).all() and slopes.ndim <= len(axes) + 1:
         low.activate(node, "leaky_relu", bound=(first, 0.0))
         return
-    of_map = axes == layout.of_map(value) and slopes.shape[-3:] == (value.c, 1, 1)
-    of_row = len(axes) == 1 and axes == layout.of_map(value)[:1] and slopes.shape[-1:] == (value.c,)
-    if not (of_map or of_row) or slopes.size != value.c or slopes.ndim > len(axes) + 1:
+    row = layout.broadcast_channel_row(slopes, axes, value)
+    if row is None:
         low.refuse(node, "slopes that are neither one number nor one per channel")
-    none, row = np.zeros(value.c, np.float32), slopes.reshape(-1)
+    none = np.zeros(value.c, np.float32)
 
     def affine(of: int, factor: Row, act: str = "none") -> int:
         out = FeatureMap(value.h, value.w, value.c)

@@ -43,6 +43,7 @@ HANDLERS: dict[str, Handler] = {
     "AveragePool": conv_pool.pool,
     "BatchNormalization": conv_pool.batch_norm,
     "Cast": arithmetic.cast,
+    "CastLike": arithmetic.cast_like,
     "Clip": elementwise.clip,
     "Concat": concat.concat,
     "DequantizeLinear": quantised.dequantise,

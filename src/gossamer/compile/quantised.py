@@ -19,6 +19,7 @@ KEEPING_BYTES = (
     "Concat DepthToSpace Dropout Flatten Gather Identity MaxPool Reshape Shape Slice SpaceToDepth Split Squeeze Transpose "
     "Unsqueeze"
 ).split()
+CONSTANTS = tuple(map(np.dtype, ("int8", "uint8", "int16", "uint16", "int32")))  # those of 16 bits become floats
 LEAST_SCALE, MOST_SCALE, MOST_ZERO = 1e-29, 1e29, 255
 MOST_TERMS = (2**31 - 1) // (255 * 128)  # of a sum of products of bytes, which the engine computes in int32
 
@@ -96,6 +97,8 @@ def gate_rounding(low: Lowering, quantise: OnnxNode, dequantise: OnnxNode) -> tu
 def dequantise(low: Lowering, node: OnnxNode) -> None:
     """A constant is kept both as bytes and as floats; a map continues under the new name."""
     name = node.inputs[0]
+    if node.attributes.get("block_size", 0) and low.onnx.tensors.get(name) is None:
+        low.refuse(node, "its block_size is not 0")
     if name in low.channel_scales:
         channel_scales.dequantise(low, node)
         return
@@ -108,15 +111,18 @@ def dequantise(low: Lowering, node: OnnxNode) -> None:
         low.pass_on(node)
         return
     data, scales, zeros = (low.tensor(node, place) for place in range(3))
-    if data is None or scales is None or data.dtype not in (np.int8, np.uint8, np.int32) or not data.size:
-        low.refuse(node, "its input is no constant of int8, uint8 or int32")
+    if data is None or scales is None or data.dtype not in CONSTANTS or not data.size:
+        low.refuse(node, "its input is no constant of int8, uint8, int16, uint16 or int32")
     if node.attributes.get("output_dtype", 0) not in (0, FLOAT):
         low.refuse(node, "an output_dtype that is not float32")
     if zeros is not None and zeros.dtype != data.dtype:
         low.refuse(node, "a zero point of another type than the bytes that it reads")
+    if node.attributes.get("block_size", 0):
+        low.onnx.tensors[node.outputs[0]] = _of_blocks(low, node, data, scales, zeros)
+        return
     rows = np.asarray(scales, np.float32)
     scales, zeros, axis = _of_axis(low, node, data, scales, zeros)
-    if zeros is not None and np.abs(zeros.astype(np.int64)).max() > MOST_ZERO:
+    if zeros is not None and np.abs(zeros.astype(np.int64)).max() > (MOST_ZERO if data.dtype == np.int32 else 2**16):
         low.refuse(node, "its zero is no byte")
     wide = data.astype(np.int32) - (0 if zeros is None else zeros.astype(np.int32))
     name = node.outputs[0]
@@ -189,6 +195,20 @@ def _quantise_constant(low: Lowering, node: OnnxNode) -> None:
         low.refuse(node, "a constant that is not float32, or a scale that is not over 0")
     rounded = np.rint(values / scales) + (0 if zeros is None else zeros.astype(np.float32))
     low.onnx.tensors[node.outputs[0]] = np.clip(np.nan_to_num(rounded), limits.min, limits.max).astype(kind)
+
+
+def _of_blocks(low: Lowering, node: OnnxNode, data: Any, scales: Any, zeros: Any) -> NDArray[np.float32]:
+    """A constant of bytes with a scale for each block of places along its axis, as floats. Raises InputError."""
+    size, axis = node.attributes["block_size"], node.attributes.get("axis", 1)
+    if not isinstance(size, int) or size < 1 or not -data.ndim <= axis < data.ndim:
+        low.refuse(node, "its block_size is below 0, or its axis is none of the constant's")
+    shape = [-(-side // size) if place == axis % data.ndim else side for place, side in enumerate(data.shape)]
+    fits = list(scales.shape) == shape and (zeros is None or zeros.shape == scales.shape)
+    if not fits or scales.dtype != np.float32 or not np.isfinite(scales).all():
+        low.refuse(node, f"its scales are not finite numbers in float32 in the shape {shape}")
+    places = np.arange(data.shape[axis]) // size
+    wide = data.astype(np.int64) - (0 if zeros is None else np.take(zeros, places, axis).astype(np.int64))
+    return np.asarray(wide * np.take(scales, places, axis).astype(np.float64), np.float32)
 
 
 def _of_axis(low: Lowering, node: OnnxNode, data: Any, scales: Any, zeros: Any) -> tuple[Any, Any, int]:

@@ -91,7 +91,9 @@ def _sides(low: Lowering, node: OnnxNode, value: FeatureMap, old: bool) -> tuple
     sides: list[int] = []
     if sizes is not None:
         sides = [side for side in sizes[-2:] if side is not None]
+        batch = (low.onnx.input.shape or (None,))[0]  # another number would make more or fewer images of a fixed batch
         fits = len(sides) == 2 and len(sizes) == len(axes) and sizes[:-2][-1:] in ([], [value.c])
+        fits = fits and not (len(sizes) == 4 and isinstance(batch, int) and sizes[0] not in (None, batch))
         ratios = [side / input_side for side, input_side in zip(sides, (value.h, value.w))]
         if fits and policy in POLICIES:
             if axes != [2, 3]:
