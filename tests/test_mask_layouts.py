@@ -156,6 +156,35 @@ def test_masks_without_their_task_are_no_classes(tmp_path: Path, name: str, task
     )
 
 
+PLACES = ("{0}/{1}/a{2}", "{1}/a{2}")  # under the folders of splits, and without any
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "names", [("img", "ann"), ("src", "mask"), ("images", "labels_png"), ("input", "gt"), ("images", "masks_instances")]
+)
+def test_one_folder_of_a_known_name_and_one_of_masks_by_their_pixels(
+    tmp_path: Path, names: tuple[str, str], place: str
+) -> None:
+    for number in range(COUNT):
+        split = split_name(number)
+        image(tmp_path / f"{place.format(split, names[0], number)}.jpg", number)
+        mask(tmp_path / f"{place.format(split, names[1], number)}.png", number)
+    with pytest.raises(DataError, match="--task segment"):
+        task_of("classify").open_data(Settings(data=str(tmp_path)))
+    data = open_masks(tmp_path)
+    check(data, 1, 0)
+    assert any(f"the masks are in {names[1]}/, by their pixels" in note for note in data.notes)
+
+
+def test_two_classes_of_photos_with_one_known_name_are_classes(tmp_path: Path) -> None:
+    """The same names, and no pixels of masks."""
+    for number in range(COUNT):
+        for name in ("images", "paintings"):
+            image(tmp_path / f"{name}/a{number}.png", number)
+    assert task_of("classify").open_data(Settings(data=str(tmp_path))).classes == ("images", "paintings")
+
+
 POLYGONS = [name for name in BOXES if "polygon" in name or "rotated" in name]
 
 

@@ -134,3 +134,13 @@ def test_two_columns_that_could_be_the_path_are_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_folder_has_no_tables_of_roboflow(tmp_path: Path) -> None:
     assert roboflow_tables(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("columns", ["xmin,ymin,xmax,ymax", "XMin,YMin,XMax,YMax", "x1,y1,x2,y2"])
+def test_a_table_of_boxes_is_no_table_of_classes(tmp_path: Path, columns: str) -> None:
+    for i in range(4):
+        image(tmp_path / f"a{i}.jpg", i)
+    lines = [f"a{i}.jpg,{'car' if i % 2 else 'dog'},1,1,20,20\n" for i in range(4)]
+    path = write_file(tmp_path / "labels.csv", f"filename,class,{columns}\n{''.join(lines)}")
+    with pytest.raises(DataError, match=r"are of boxes.*--task detect"):
+        open_data(path)

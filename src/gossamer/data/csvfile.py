@@ -40,6 +40,7 @@ _PATHS = (
     "filenames",
 )
 _LABELS = ("class", "class_name", "category", "target", "labels", "breed", "species")
+_BOXES = (("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"), ("x1", "y1", "x2", "y2"))
 _SEPARATORS = (",", ";", "\t", "|")  # as spreadsheets write them, by country
 _MOST_BROKEN = 1000  # lines with a quotation mark that is not closed: each is looked for up to csv's limit of a cell
 _IS_VALID = ("is_valid", "is_val", "is_validation", "valid", "val")  # columns of true and false, as fastai has them
@@ -152,6 +153,12 @@ def _rows(path: Path, notes: list[str]) -> tuple[list[tuple[str, str, str]], int
             header[header.index(named[0])] = wanted
             notes.append(f"{path}: the column {named[0]} is read as {wanted}")
         check_column(path, header, wanted, _ALLOWED, "fix the header")
+    if boxes := next((names for names in _BOXES if set(names) <= set(header)), None):
+        raise DataError(
+            f"{path}: the columns {', '.join(boxes)} are of boxes, not of a class an image",
+            "a table of classes, or boxes as PASCAL VOC, COCO or YOLO with --task detect",
+            "convert the boxes, or take these columns out",
+        )
     name_split(path, header, lines[1:], ("path", "label"), notes)
     seen: dict[str, list[tuple[int, tuple[str, str]]]] = {}
     spellings = Spellings()

@@ -70,6 +70,8 @@ def find_pairs(root: Path, notes: list[str]) -> tuple[str, list[MaskPair]]:
             kind, pairs = "mask folder", _paired("", image_folder, mask_folder, notes)
     elif not any(map(_has_named, [root, *parts.values()])) and (elsewhere := _elsewhere(root, parts, notes)):
         kind, pairs = "mask folder", elsewhere
+    elif recognised := _by_pixels(parts or {"": root}, notes):
+        kind, pairs = "mask folder", recognised
     elif parts:
         kind, pairs = "mask folder", []
         for split, folder in parts.items():
@@ -98,12 +100,27 @@ def _elsewhere(root: Path, parts: dict[str, Path], notes: list[str]) -> list[Mas
         return [MaskPair(*pair) for pair in pairs]
     if named := siblings.named_after(root):
         return [pair for split, images, masks in named for pair in _paired(split, images, masks, notes)]
-    result = []
-    for split, folder in places:
-        if two := siblings.by_pixels(folder):
-            notes.append(f"{folder}: the masks are in {printable_path(two[1].name)}/, by their pixels")
-            result += _paired(split, *two, notes)
-    return result
+    return _by_pixels(dict(places), notes)
+
+
+def _by_pixels(parts: dict[str, Path], notes: list[str]) -> list[MaskPair]:
+    """The pairs of folders with two in them of which one holds masks by its pixels, whatever they are called, and of those
+    that are called so; [] where no folder is of the first kind. parts: by split, "" for none. Raises DataError."""
+    found: dict[str, tuple[Path, Path]] = {}
+    named: dict[str, tuple[Path, Path]] = {}
+    for split, folder in parts.items():
+        images, masks = _image_folder(folder), _named(folder, MASK_FOLDERS)
+        if images and masks:
+            named[split] = images, masks
+        elif two := siblings.by_pixels(folder):
+            found[split] = two
+    if not found:
+        return []
+    notes += [
+        f"{parts[split]}: the masks are in {printable_path(masks.name)}/, by their pixels"
+        for split, (_, masks) in found.items()
+    ]
+    return [pair for split, two in (found | named).items() for pair in _paired(split, *two, notes)]
 
 
 def _holds_text(folder: Path) -> bool:
