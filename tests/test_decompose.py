@@ -23,7 +23,7 @@ from gossamer.runtime import native
 from gossamer.shrink import decompose as module
 from gossamer.shrink import pairs, trials
 from gossamer.shrink.candidates import Layer, ladder, macs, macs_before, pair_times
-from gossamer.shrink.pairs import Clock, alternating, layer_onnx
+from gossamer.shrink.pairs import Clock, Times, alternating, layer_onnx
 from gossamer.training.loop import train
 from gossamer.training.network import changes_of
 from gossamer.training.restore import load_run
@@ -457,3 +457,10 @@ def test_an_interrupted_command_says_how_to_go_on(
     trials._WithoutFolder(messages).say("Interrupted. Resume with: gossamer train --resume .x.trial-1")
     assert "the same command resumes" in messages.lines[0] and ".trial" not in messages.lines[0]
     assert issubclass(RunError, GossamerError)
+
+
+def test_times_that_differ_in_microseconds_can_be_told_apart() -> None:
+    assert [str(Times(ms, ms - 1e-4, ms + 1e-4)) for ms in (0.01204, 0.01231)] == [
+        "0.0120 ms (0.0119 to 0.0121)",
+        "0.0123 ms (0.0122 to 0.0124)",
+    ]

@@ -108,7 +108,9 @@ class Decomposed:
         """What was tried, a line each."""
         rows = []
         for one in self.tried:
-            before, after = (str(one.ms.before), str(one.ms.after)) if one.ms else ("-", "-")
+            before, after = (
+                (str(time).replace(" ms", "") for time in (one.ms.before, one.ms.after)) if one.ms else ("-", "-")
+            )
             rows.append(
                 (
                     one.layer,

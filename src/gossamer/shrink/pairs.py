@@ -24,6 +24,7 @@ from gossamer.errors import InputError, MissingPackageError
 from gossamer.export.traced import onnx_to_time
 from gossamer.host import machine
 from gossamer.host.progress import Progress
+from gossamer.host.text import significant
 from gossamer.modelfile.metadata import parse_model_file
 from gossamer.runtime import native
 from gossamer.runtime.ort import OnnxRuntime
@@ -48,7 +49,7 @@ class Times:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.median:.3f} ms ({self.low:.3f} to {self.high:.3f})"
+        return f"{significant(self.median)} ms ({significant(self.low)} to {significant(self.high)})"
 
 
 @dataclass(frozen=True)

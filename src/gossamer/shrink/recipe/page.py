@@ -15,7 +15,7 @@ from gossamer.charts.rows import Amount, waterfall
 from gossamer.charts.scatter import LabelledPoint, TargetBox, pareto_chart
 from gossamer.charts.svg import Markup
 from gossamer.host.storage import write_text
-from gossamer.host.text import THIN, metric_name, metric_title
+from gossamer.host.text import THIN, metric_name, metric_title, significant
 from gossamer.modelfile.metadata import read_model_file
 from gossamer.shrink.changed_answers import ChangedAnswer, changed_answers, shows_places
 from gossamer.shrink.layer_page import changed_images, layers_chart, ranges_chart
@@ -132,7 +132,7 @@ def _tried(step: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The decompositions that came into question on the way to the best file, a row of text each: those that were timed first."""
     rows: list[tuple[str, ...]] = []
     for one in sorted(step.get("tried", []), key=lambda one: one["ms"] is None):
-        before, after = ("–", "–") if one["ms"] is None else (f"{ms:.3f}" for ms in one["ms"])
+        before, after = ("–", "–") if one["ms"] is None else (significant(ms) for ms in one["ms"])
         ranks = ", ".join(map(str, one["ranks"])) or "–"
         rows.append((one["layer"], one["method"], ranks, before, after, one["verdict"]))
     return rows
