@@ -393,6 +393,15 @@ def test_the_pieces_of_a_network_hold_every_box_once() -> None:
     assert first and second and first.groups() == second.groups() and int(first[2]) == LEVELS * (46 + 20)
 
 
+def test_a_mark_above_the_first_box_of_a_piece_is_whole() -> None:
+    """Pieces cut off what lies outside them; a figure of the small text is 8 units high."""
+    inspection = inspect("lenet5")
+    piece = network_charts(inspection, {0: ("3", "3: a finding")})[0]
+    moved = re.search(r"translate\(0 (-?\d+)\)", piece)
+    mark = re.search(r'y="(\d+)" class="small mark"[^>]*>3<', piece)
+    assert moved and mark and int(mark[1]) + int(moved[1]) >= 8
+
+
 def test_hostile_names_are_only_text_in_inspections_and_comparisons() -> None:
     inspection = timed(inspect("lenet5"))
     for name in HOSTILE:

@@ -136,7 +136,7 @@ def _box(
         label(shape, box.x + WIDTH - 8, box.y + 31, class_="soft small", text_anchor="end"),
     ]
     if mark:
-        parts.append(label(mark[0], box.x + WIDTH - 8, box.y - 4, class_="small mark", text_anchor="end"))
+        parts.append(label(mark[0], box.x + WIDTH - 8, box.y - 2, class_="small mark", text_anchor="end"))
     if cost:
         parts.append(label(cost, box.x + WIDTH - 8, box.y + 16, text_anchor="end"))
     for place, (colour, fraction) in enumerate(largest.bars(row)):
