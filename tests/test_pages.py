@@ -507,6 +507,15 @@ def test_every_wide_table_scrolls_in_a_box_of_its_own(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["report", "inspect", "compare", "recipe"])
+def test_every_page_begins_with_links_to_its_sections(name: str) -> None:
+    html = pages()[name]
+    ((bar,),) = [re.findall(r'<nav aria-label="Sections">(.*?)</nav>', html, re.S)]
+    linked, sections = re.findall(r'href="#([^"]+)"', bar), re.findall(r'<section id="([^"]+)"', html)
+    assert len(linked) >= 3 and set(linked) <= set(sections)
+    assert name == "report" or linked == sections
+
+
 def test_random_networks_never_show_a_raw_operator() -> None:
     class Odd(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

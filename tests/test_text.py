@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer.host.text import counted, format_table, grouped_count, none_of
+from gossamer.host.text import counted, format_table, grouped_count, minutes_text, none_of
 
 CELL = st.text(alphabet="ab1.- ", max_size=6)
 
@@ -63,3 +63,15 @@ def test_one_thing_is_not_said_in_the_plural() -> None:
     assert [counted(n, "image is", "images are") for n in (0, 1, 2)] == ["0 images are", "1 image is", "2 images are"]
     assert [none_of(1, "image"), none_of(3, "box")] == ["none of 1 image", "none of the 3 boxes"]
     assert [grouped_count(1, "object"), grouped_count(12_345, "object")] == ["1 object", "12\u202f345 objects"]
+
+
+def test_a_budget_of_minutes_is_written_to_three_digits() -> None:
+    assert [minutes_text(value) for value in (1.01624, 1.0002, 1, 90.0, 0.05, 1234.5)] == [
+        "1.02 minutes",
+        "1 minute",
+        "1 minute",
+        "90 minutes",
+        "0.05 minutes",
+        "1234.5 minutes",
+    ]
+    assert [minutes_text(value, "minutes are") for value in (1.0, 2.5)] == ["1 minute is", "2.5 minutes are"]

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from gossamer.errors import GossamerError, StorageError
 from gossamer.host.progress import Progress
 from gossamer.host.stepfolder import StepFolder
-from gossamer.host.text import counted
+from gossamer.host.text import minutes_text, short_minutes
 
 
 class WorkerLost(GossamerError):
@@ -102,7 +102,7 @@ class StepRunner:
             if not late and self.left() <= 0:
                 self.stop(what)
                 return None
-            of = f" of {self.minutes:g}" if math.isfinite(self.minutes) else ""
+            of = f" of {short_minutes(self.minutes)}" if math.isfinite(self.minutes) else ""
             self.progress.say(f"step {len(self.done) + 1}: {what} ({self.spent() / 60:.1f}{of} minutes used)")
             self.folder.check_there()
             begun = time.monotonic()
@@ -190,9 +190,9 @@ class StepRunner:
     def stop(self, what: str, needed: float = 0.0) -> None:
         """No time is left for a step, or less than the seconds that it will take."""
         self.out_of_time = True
-        line = f"the {counted(self.minutes, 'minute is', 'minutes are')} used up; not tried: {what}"
+        line = f"the {minutes_text(self.minutes, 'minutes are')} used up; not tried: {what}"
         if 0 < self.left() < needed:
-            line = f"{self.left() / 60:.2g} of the {counted(self.minutes, 'minute')} are left, which are not enough; not tried: {what}"
+            line = f"{self.left() / 60:.2g} of the {minutes_text(self.minutes)} are left, which are not enough; not tried: {what}"
         self.notes.append(line)
         self.progress.say(line)
 

@@ -188,6 +188,17 @@ def counted(number: float, word: str, several: str = "") -> str:
     return f"{figure} {_words(number, word, several)}"
 
 
+def short_minutes(minutes: float) -> str:
+    """A time budget as it was given, without digits that nobody reads: 1.01624 -> "1.02"; 0.0751 -> "0.0751"."""
+    return f"{round(minutes, 2) if minutes >= 1 else float(f'{minutes:.3g}'):g}"
+
+
+def minutes_text(minutes: float, several: str = "") -> str:
+    """`short_minutes` with the word: "1.02 minutes"; "1 minute". several: as of `counted`, "minutes are"."""
+    rounded = float(short_minutes(minutes))
+    return counted(rounded, "minute is", several) if several else counted(rounded, "minute")
+
+
 def grouped_count(number: float, word: str, several: str = "") -> str:
     """As `counted`, the figure as `grouped` writes it: 12345 -> "12 345 images"."""
     return f"{grouped(number)} {_words(number, word, several)}"

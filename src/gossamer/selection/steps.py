@@ -185,7 +185,7 @@ class PickSteps:
         taken = first_rung(fits, rungs.counts[0])
         for fit in fits:
             if fit not in taken:
-                reason = f"not trained: {counted(len(taken), 'network')} of higher expected accuracy or of other families {'is' if len(taken) == 1 else 'are'}"
+                reason = f"not trained: {counted(len(taken), 'network')} of higher expected accuracy, or of another family, took its place"
                 self.dropped.append(Dropped(fit.choice.name, "", reason))
         length = (
             f"{rungs.seconds / 60:.2g} minutes"

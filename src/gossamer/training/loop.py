@@ -34,7 +34,7 @@ from gossamer.data.split import split_rows
 from gossamer.errors import GossamerError, Interrupted, RunError, SettingsError, StorageError
 from gossamer.host import machine
 from gossamer.host.progress import SILENT, Progress
-from gossamer.host.text import counted, metric_name
+from gossamer.host.text import counted, metric_name, short_minutes
 from gossamer.networks.changes import Change, changes_to_json
 from gossamer.run import STOPPED, Run
 from gossamer.settings import Settings, differing
@@ -549,7 +549,9 @@ def _row(session: Session, epoch: float, evaluation: Scores) -> dict[str, Any]:
 def _line(row: dict[str, Any], session: Session) -> str:
     settings, name = session.settings, session.task.score
     of = f"/{settings.epochs:g}" if settings.epochs is not None else ""
-    budget = f", {row['seconds'] / 60:.1f}/{settings.minutes:g} min" if settings.minutes is not None else ""
+    budget = (
+        f", {row['seconds'] / 60:.1f}/{short_minutes(settings.minutes)} min" if settings.minutes is not None else ""
+    )
     height, width = progressive_size(session.preprocess.size, session.counters.input_scale)
     at = f" at {height}x{width}" if settings.progressive < 1 else ""
     teacher = f", of them the teacher {row['teacher_seconds']:.1f} s" if session.teacher else ""

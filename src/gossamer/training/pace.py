@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gossamer.host.text import counted
+from gossamer.host.text import counted, minutes_text
 from gossamer.settings import Settings
 from gossamer.training import distributed, plan
 from gossamer.training.state import Session
@@ -63,7 +63,7 @@ def reason_to_stop(session: Session, steps: int) -> str:
         0.0 if settings.minutes is None else distributed.broadcast(counters.seconds + plan.evaluation_seconds(session))
     )
     if settings.minutes is not None and seconds >= settings.minutes * 60:
-        return f"the {counted(settings.minutes, 'minute is', 'minutes are')} used up"
+        return f"the {minutes_text(settings.minutes, 'minutes are')} used up"
     if settings.early_stop and counters.bad_epochs >= settings.early_stop:
         return f"no better score in {counted(counters.bad_epochs, 'epoch')}"
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gossamer.host.text import counted
+from gossamer.host.text import counted, minutes_text
 from gossamer.training import distributed
 from gossamer.training.state import Session
 
@@ -23,7 +23,7 @@ def say_plan(session: Session) -> None:
         parts.insert(0, f"{counted(settings.epochs, 'epoch')}, {counted(total, 'step')}")
     if settings.minutes is not None:
         past = f", of which {counters.seconds / 60:.1f} are used" if counters.seconds > 0 else ""
-        parts.insert(0, f"{counted(settings.minutes, 'minute')}{past}, evaluations and this preparation included")
+        parts.insert(0, f"{minutes_text(settings.minutes)}{past}, evaluations and this preparation included")
     if settings.schedule == "constant":
         parts.append("constant learning rate")
     else:
@@ -68,7 +68,7 @@ def say_forecast(session: Session, steps: int) -> None:
     total = counters.step + round(left / max(step, 1e-9))
     session.say(
         f"a step takes {step:.2g} s: about {counted(total, 'step')}, {total / steps:.2g} epochs, fit into "
-        f"{counted(settings.minutes, 'minute')}"
+        f"{minutes_text(settings.minutes)}"
     )
 
 
