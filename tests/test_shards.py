@@ -142,6 +142,20 @@ def test_labels_may_be_text_or_json(tmp_path: Path) -> None:
     assert [source.read(i) for i in range(4)] == [b"1", b"2", b"3", b"4"]
 
 
+def test_labels_of_cls_files_may_be_names_and_whole_numbers_as_fractions(tmp_path: Path) -> None:
+    """A refusal of b'cat' said that a class name is allowed."""
+    files: Files = [
+        (f"{i}.{end}", content)
+        for i in range(4)
+        for end, content in (("jpg", b"x"), ("cls", b"dog" if i % 2 else b"cat\n"))
+    ]
+    assert open_source(write_tar(tmp_path / "a.tar", files), ("cat", "dog")).labels.tolist() == [0, 1, 0, 1]
+    numbers: Files = [
+        (f"{i}.{end}", content) for i in range(4) for end, content in (("jpg", b"x"), ("cls", b"%d.0" % (i % 2)))
+    ]
+    assert open_source(write_tar(tmp_path / "b.tar", numbers), ("cat", "dog")).labels.tolist() == [0, 1, 0, 1]
+
+
 def test_images_without_label_hidden_files_and_repeated_keys_are_noted(tmp_path: Path) -> None:
     files = [*samples(4), ("x.jpg", b"no label"), ("._00001.jpg", b"mac"), ("00002.png", b"again")]
     data = open_data(write_tar(tmp_path / "a.tar", files))
@@ -224,7 +238,8 @@ def test_fifty_thousand_real_samples_are_indexed_and_decodable(real_data: Path) 
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ([("a.jpg", b"1"), ("a.cls", b"one")], r"a\.cls holds b'one'"),
+        ([("a.jpg", b"1"), ("a.cls", b"o\0ne")], r"a\.cls holds b'o"),
+        ([("a.jpg", b"1"), ("a.cls", b"one"), ("b.jpg", b"1"), ("b.cls", b"0")], "label 0, and 'one' elsewhere"),
         ([("a.jpg", b"1"), ("a.cls", b"-1")], "label -1"),
         ([("a.jpg", b"1"), ("a.cls", b"99999999")], "label 99999999"),
         ([("a.jpg", b"1"), ("a.json", b"{")], r"a\.json holds"),

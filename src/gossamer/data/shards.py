@@ -247,10 +247,9 @@ def _label(path: Path, member: TarMember, extension: str, handle: int) -> str | 
                 label = int(label)
             if label is None or (type(label) is int or (isinstance(label, str) and is_text(label))):
                 return label
-        elif extension == "cls":
-            return int(text)
-        elif text and is_text(text):
-            return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
+        elif text and is_text(text):  # webdataset's .cls are numbers, and names as well where another tool wrote them
+            number = text.removesuffix(".0").lstrip("+-") if extension == "cls" else text
+            return int(float(text)) if number.isascii() and number.isdigit() and len(number) < 10 else text
     except (ValueError, RecursionError) as error:
         raise _bad_label(path, name, content) from error
     raise _bad_label(path, name, content)
