@@ -137,6 +137,15 @@ def test_labels_cover_neither_each_other_nor_the_axis(apart: float) -> None:
     assert all(left >= 0 and right <= 361 and 14 < line < 256 for left, right, line in boxes)
 
 
+def test_a_cost_has_no_axis_below_zero() -> None:
+    chart = pareto_chart("x", [LabelledPoint("a", 0.3, 50.0), LabelledPoint("b", 5.0, 60.0)], "ms", "%")
+    numbers = {float(x): float(value) for x, value in re.findall(r'<text x="([\d.]+)" y="276"[^>]*>(-?[\d.]+)<', chart)}
+    assert numbers and min(numbers) >= 50 and min(numbers.values()) >= 0
+    (left, _), *_ = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', chart)
+    unit = (max(numbers) - min(numbers)) / (max(numbers.values()) - min(numbers.values()))
+    assert (float(left) - 50) / unit == pytest.approx(0.3, abs=0.01), "the axis begins at 0"
+
+
 def test_a_name_that_stands_away_from_its_point_has_a_line_to_it() -> None:
     same = [LabelledPoint(f"network{n}", 1, 1) for n in range(8)]
     assert pareto_chart("x", same, "ms", "%").count('class="line faint"') >= 2

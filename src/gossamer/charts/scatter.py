@@ -235,7 +235,8 @@ def _fitting(counts: Sequence[float], values: Sequence[float], start: float, end
     if counts and min(values) > 0 and max(counts) >= LOGARITHMIC_FROM * min(counts):
         room = (max(values) / min(values)) ** 0.08
         return LogScale(min(values) / room, max(values) * room, start, end)
-    return _padded(values, start, end)
+    scale = _padded(values, start, end)
+    return Scale(max(0.0, scale.low), scale.high, start, end) if counts and min(values) >= 0 else scale
 
 
 def _ticks(scale: Scale | LogScale) -> list[float]:

@@ -85,7 +85,7 @@ class NetworkTimes:
         if load is not None and not any(line.startswith(BUSY) for line in self.notes):
             self.notes.append(
                 f"{BUSY} (a load of {load:.1f} on {text.counted(machine.usable_cores(), 'core')}): milliseconds are of a busy machine, and kept; on a "
-                f"quiet one remove {NAME} from the user's cache and pick again"
+                f"quiet one remove {NAME} from the user's cache and run the command again"
             )
 
     def most_macs(self, precision: str, ms: float) -> float:
