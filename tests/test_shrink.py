@@ -9,7 +9,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from gossamer.errors import GossamerError, RunError, SettingsError, StorageError
 from gossamer.host import storage
 from gossamer.shrink.recipe import aims, latency, steps
 from gossamer.shrink.recipe import recipe as recipes
-from gossamer.shrink.recipe.candidates import Candidate, Targets, best_of, candidate_of, pareto
+from gossamer.shrink.recipe.candidates import Candidate, Targets, best_of, candidate_of, pareto, rows
 from gossamer.shrink.recipe.folder import RecipeFolder
 from gossamer.shrink.recipe.paired import GROUPS, Drop, Outcome, changed, drop_between, outcome_of, paired_interval
 from gossamer.shrink.recipe.result import Shrunk
@@ -64,6 +64,15 @@ def test_the_best_keeps_the_limits_and_has_the_highest_score() -> None:
     assert best_of([fast, slow, good], targets) is good
     assert best_of([slow, fast], targets) is fast
     assert targets.misses(good) == [] and [miss.name for miss in targets.misses(slow)] == ["ms"]
+
+
+def test_the_rows_of_candidates_say_what_is_known() -> None:
+    exact = one("exact", 0.5, 600_000, 0.8, 0.25)
+    unknown = replace(one("unknown", None, 2_000_000, 0.8, 0.0), drop_low=None, drop_high=None)
+    assert rows([exact, unknown], Targets(1.0, 1.0, 1.0)) == [
+        ("exact.onnx", "a step", "int8", "0.500", "0.600", "0.8000", "+0.25", "-0.75 to +1.25", "kept", "yes"),
+        ("unknown.onnx", "a step", "int8", "-", "2.000", "0.8000", "+0.00", "-", "misses ms, MB", ""),
+    ]
 
 
 def test_of_those_that_miss_the_nearest_is_best() -> None:
