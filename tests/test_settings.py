@@ -75,7 +75,7 @@ def test_settings_are_in_groups_and_say_what_they_are() -> None:
     [
         ({"epohcs": 3}, "epochs"),
         ({"epochs": "many"}, "float"),
-        ({"epochs": -1}, "0 to"),
+        ({"epochs": -1}, "1e-09 to"),
         ({"epochs": math.nan}, "float"),
         ({"batch": 0}, "1 to"),
         ({"batch": 1.5}, "int"),
@@ -164,3 +164,10 @@ def test_whole_numbers_beyond_the_floats_are_one_line(name: str, number: str, tm
         load_settings(tmp_path / "s.yaml")
     with pytest.raises(SettingsError, match=name):
         from_dict({name: 10**400 if name != "betas" else [0.9, 10**400]})
+
+
+@pytest.mark.parametrize("epochs", [0, 0.0, 1e-12])
+def test_no_epochs_are_refused(epochs: float) -> None:
+    """They divided the share of the warm-up by zero: a defect, told after the data were read."""
+    with pytest.raises(SettingsError, match=r"epochs: .*; allowed: 1e-09 to 1e"):
+        Settings(data="photos", epochs=epochs)

@@ -202,7 +202,7 @@ class Settings:
         "training",
         "passes over the training data; default 20, more where they are fewer than 400 steps, or no limit if minutes are "
         "given",
-        low=0,
+        low=1e-9,
         high=1e6,
     )
     minutes: float | None = _setting(None, "training", "time budget; the schedule ends with it", low=0.001, high=1e6)
