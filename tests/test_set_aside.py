@@ -142,7 +142,8 @@ def test_a_bad_line_of_a_table_of_heads_is_skipped(tmp_path: Path, line: str) ->
 # labels of shards
 
 BAD_LABELS: dict[str, tuple[Files, str]] = {
-    "no number": ([("x.cls", b"one")], "x.cls holds b'one'"),
+    "a name among numbers in .cls": ([("x.cls", b"one")], "label 'one', and numbers elsewhere"),
+    "a number of 5000 digits": ([("x.cls", b"9" * 5000)], "x.cls holds"),
     "below zero": ([("x.cls", b"-1")], "label -1"),
     "far too large": ([("x.cls", b"99999999")], "label 99999999"),
     "JSON that is cut off": ([("x.json", b'{"label":')], "x.json holds"),
@@ -186,7 +187,7 @@ def test_a_bad_label_beside_a_good_one_of_more_weight(tmp_path: Path) -> None:
 
 def test_many_bad_labels_refuse_the_shards(tmp_path: Path) -> None:
     bad: Files = [file for n in range(4) for file in ((f"x{n}.jpg", b"1"), (f"x{n}.cls", b"one"))]
-    with pytest.raises(DataError, match=r"x0\.cls holds b'one'"):
+    with pytest.raises(DataError, match=r"x0\.jpg: label 'one', and numbers elsewhere"):
         open_data(write_tar(tmp_path / "a.tar", [*samples(6), *bad]))
 
 

@@ -248,8 +248,10 @@ def _label(path: Path, member: TarMember, extension: str, handle: int) -> str | 
             if label is None or (type(label) is int or (isinstance(label, str) and is_text(label))):
                 return label
         elif text and is_text(text):  # webdataset's .cls are numbers, and names as well where another tool wrote them
-            number = text.removesuffix(".0").lstrip("+-") if extension == "cls" else text
-            return int(float(text)) if number.isascii() and number.isdigit() and len(number) < 10 else text
+            number = text.removesuffix(".0") if extension == "cls" else text
+            digits = number.lstrip("+-") if extension == "cls" else number
+            is_number = digits.isascii() and digits.isdigit() and (extension == "cls" or len(digits) < 10)
+            return int(number) if is_number else text
     except (ValueError, RecursionError) as error:
         raise _bad_label(path, name, content) from error
     raise _bad_label(path, name, content)

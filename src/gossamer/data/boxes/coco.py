@@ -87,8 +87,8 @@ def is_coco(path: Path) -> bool:
 
 
 def is_whole_coco(path: Path) -> bool:
-    """Whether a file that looks like one of COCO has its lists: objects with ids, images, categories. What it says is not
-    checked; one that cannot be read counts as one.
+    """Whether a file that looks like one of COCO has its three lists, all empty or all of objects with ids. What it
+    says is not checked; one that cannot be read counts as one.
 
     For a file beside other boxes: lists of images of another kind are written by many tools.
     """
@@ -98,6 +98,8 @@ def is_whole_coco(path: Path) -> bool:
         return True
     lists = [content.get(key) for key in ("images", "annotations", "categories")]
     keys = ("id", "image_id", "id")
+    if all(listed == [] for listed in lists):
+        return True
     return all(
         isinstance(listed, list) and any(isinstance(entry, dict) and key in entry for entry in listed)
         for listed, key in zip(lists, keys, strict=True)
