@@ -66,10 +66,10 @@ def test_every_runtime_is_measured_with_its_own_file(tmp_path: Path, monkeypatch
     assert "ncnn" in (tmp_path / "all.svg").read_text()
 
 
-def test_the_cells_of_a_file_are_mebibytes_and_milliseconds() -> None:
+def test_the_cells_of_a_file_are_megabytes_and_milliseconds() -> None:
     from gossamer.bench.result import Measurement, _of_files
 
-    row = Measurement("m.onnx", "ncnn", 2, 1, version="1.0", file_bytes=3 << 19, peak_bytes=5 << 20)
+    row = Measurement("m.onnx", "ncnn", 2, 1, version="1.0", file_bytes=1_500_000, peak_bytes=5 << 20)
     row = dataclasses.replace(row, load_ms=12.6, median_ms=1.23456, images_per_second=810.04, difference=1.234e-6)
     assert _of_files(row) == ("ncnn", "2", "1.50", "5", "13", "1.235", "810.0", "1.2e-06", "1.0")
     assert _of_files(Measurement("m.onnx", "ncnn", 1, 1)) == ("ncnn", "1", *"?????", "", "?")
